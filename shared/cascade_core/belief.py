@@ -1,0 +1,60 @@
+"""What is believed about the models' answers at one moment: the value that every strategy decides on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cascade_core.errors import ArrayError
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.intp]
+BoolArray = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Belief:
+    """Belief about N queries and K models, given everything observed so far.
+
+    Attributes:
+        mean: ``(N, K)`` expected quality of each model's answer: ex-ante for a model that has not run,
+            post-hoc for one that has.
+        step: ``(N, K, K)``; ``step[n, i, j]`` is the signed standard deviation by which ``mean[n, j]`` will
+            move when model ``i`` is run next: ``mean' = mean + step[n, i] * s`` with ``s ~ N(0, 1)``. Rows of
+            models that have run are zero. Its diagonal is the σ of the index policy.
+
+    Raises:
+        ArrayError: if the shapes do not fit or a value is not finite.
+    """
+
+    mean: FloatArray
+    step: FloatArray
+
+    def __post_init__(self) -> None:
+        """Check shapes and values."""
+        if self.mean.ndim != 2:
+            raise ArrayError(f"mean has shape {self.mean.shape}, expected (N, K): queries × models")
+        n, k = self.mean.shape
+        if self.step.shape != (n, k, k):
+            raise ArrayError(f"step has shape {self.step.shape}, expected (N, K, K) = {(n, k, k)}")
+        if not (np.isfinite(self.mean).all() and np.isfinite(self.step).all()):
+            raise ArrayError("mean and step must be finite: replace NaN estimates by the model's average first")
+
+    @property
+    def sd(self) -> FloatArray:
+        """``(N, K)`` standard deviation of each model's own next update; 0 once it has run."""
+        return np.abs(np.diagonal(self.step, axis1=1, axis2=2))
+
+    @classmethod
+    def independent(cls, mean: FloatArray, sd: FloatArray) -> Belief:
+        """Belief in which running a model teaches nothing about the others; ``mean`` and ``sd`` are ``(N, K)``."""
+        mean = np.asarray(mean, dtype=float)
+        sd = np.asarray(sd, dtype=float)
+        if sd.shape != mean.shape:
+            raise ArrayError(f"sd has shape {sd.shape}, expected that of mean, {mean.shape}")
+        step = np.zeros((*mean.shape, mean.shape[-1]))
+        index = np.arange(mean.shape[-1])
+        step[:, index, index] = sd
+        return cls(mean, step)
