@@ -1,0 +1,51 @@
+"""What an episode asks of an estimator, whatever it is made of."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from cascade_core.belief import Belief, FloatArray
+from cascade_core.values import Answer, Query
+
+
+class Evidence(ABC):
+    """All that is known about one query so far. Lives as long as its episode."""
+
+    @abstractmethod
+    def observe(self, model: int, answer: Answer) -> None:
+        """Take in the answer of the model with this index."""
+
+    @abstractmethod
+    def belief(self) -> Belief:
+        """Belief about all K models now, N = 1."""
+
+    @abstractmethod
+    def costs(self) -> FloatArray:
+        """``(1, K)`` expected cost of running each model now, in the policy's unit."""
+
+
+class Estimator(ABC):
+    """Turns queries and answers into beliefs and expected costs.
+
+    Attributes:
+        name: key under which it is found again when a policy is loaded.
+        calibrated: whether its estimates were fitted to data.
+    """
+
+    name: ClassVar[str]
+    calibrated: ClassVar[bool]
+
+    @abstractmethod
+    def start(self, query: Query) -> Evidence:
+        """Evidence about a query before any model has run."""
+
+    @abstractmethod
+    def to_dict(self) -> dict[str, Any]:
+        """All that was learned, as plain values and arrays."""
+
+    @classmethod
+    @abstractmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Estimator:
+        """Inverse of :meth:`to_dict`."""
