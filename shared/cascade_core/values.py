@@ -125,11 +125,14 @@ class Stop(_Value):
 
 
 class CallRecord(_Value):
-    """One call of an episode. Costs in the policy's unit; quality is what was believed before and after."""
+    """One call of an episode. Costs in the policy's unit; quality is what was believed before and after.
+
+    ``error`` is the type of the exception raised, or why the answer could not be used; never its message.
+    """
 
     model: str
     expected_quality: float
-    expected_cost: float
+    expected_cost: float | None = None
     quality: float | None = None
     cost: float | None = None
     usage: Usage | None = None
@@ -149,7 +152,8 @@ class DecisionRecord(_Value):
         cost: sum over the calls, rejected drafts included.
         unit: unit of all costs: ``"usd"`` or ``"seconds"``.
         reference_model: the dearest model.
-        reference_cost: what the dearest model alone would have cost (its estimate, or its bill if it ran).
+        reference_cost: what the dearest model alone would have cost (its bill if it ran, else its estimate; None
+            if the policy has no prices).
         calibrated: whether the policy was fitted to data.
     """
 
@@ -161,7 +165,7 @@ class DecisionRecord(_Value):
     cost: float
     unit: Literal["usd", "seconds"]
     reference_model: str
-    reference_cost: float
+    reference_cost: float | None
     calibrated: bool
 
     @property

@@ -1,0 +1,237 @@
+"""One query on its way: a state machine that decides and never calls a model.
+
+A driver alternates between asking and telling::
+
+    episode = policy.start(query)
+    while isinstance(step := episode.next(), Call):
+        try:
+            answer = ...                # the framework calls step.model
+        except Exception as error:
+            episode.fail(error)         # the episode re-plans without that model
+        else:
+            episode.observe(answer)
+    ...                                 # step is a Stop: return the answer of step.model
+    episode.record                      # what ran, why, what it cost
+
+States and what they allow:
+
+    ========  ============================  ==========================
+    state     allowed                       leads to
+    ========  ============================  ==========================
+    deciding  ``next()``                    calling, or stopped
+    calling   ``observe()``, ``fail()``     deciding
+    stopped   ``next()`` (the same Stop),   stopped
+              ``record``
+    ========  ============================  ==========================
+
+Rules that hold for every strategy:
+
+- A model that failed is never asked again; an answer in hand is never lost.
+- An answer that cannot be used (a structured answer that does not parse, or nothing at all) counts as a failure for
+  planning, and is returned only if no other model has a better one.
+- The first call is always made, however tight the limits; later ones only within them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cascade_core.errors import AllModelsFailedError, CascadeError
+from cascade_core.strategies import STOP
+from cascade_core.values import Answer, Call, CallRecord, DecisionRecord, Query, Stop, StopReason
+
+if TYPE_CHECKING:
+    from cascade_core.belief import Belief, BoolArray, FloatArray
+    from cascade_core.policy import Policy
+
+
+class Episode:
+    """One query on its way through a policy. Made by :meth:`Policy.start`; not shared between threads."""
+
+    def __init__(self, policy: Policy, query: Query, allowed: Collection[str]) -> None:
+        self._policy = policy
+        self._query = query
+        self._names = policy.names
+        self._strategy = policy.strategy_for(query)
+        self._evidence = policy.estimator.start(query)
+        self._costs = self._evidence.costs()
+        self._first_costs = self._costs
+        shape = (1, len(self._names))
+        self._allowed = np.array([[name in allowed for name in self._names]])
+        self._usable: BoolArray = np.zeros(shape, dtype=bool)
+        self._unusable: list[int] = []
+        self._failures: dict[str, BaseException] = {}
+        self._calls: list[CallRecord] = []
+        self._calling: int | None = None
+        self._released: int | None = None
+        self._spent = 0.0
+        self._stop: Stop | None = None
+
+    def next(self) -> Call | Stop:
+        """The next step.
+
+        Raises:
+            AllModelsFailedError: if no model is left to call and none has answered.
+            CascadeError: if the outcome of the last call was not told yet.
+        """
+        if self._stop is not None:
+            return self._stop
+        if self._calling is not None:
+            raise CascadeError(
+                f"the outcome of the call to {self._names[self._calling]!r} is not known yet: "
+                "call observe(answer) or fail(error) before next()"
+            )
+        if self._released is not None:
+            return self._end(self._released, "released")
+        belief = self._evidence.belief()
+        self._costs = self._evidence.costs()
+        open_ = self._open()
+        model = self._decide(belief, open_, self._usable)
+        if model == STOP:
+            return self._end(*self._best(belief, open_))
+        self._calling = model
+        self._calls.append(
+            CallRecord(
+                model=self._names[model],
+                expected_quality=float(belief.mean[0, model]),
+                expected_cost=float(self._costs[0, model]) if self._policy.priced else None,
+            )
+        )
+        return Call(model=self._names[model], final=self._is_final(belief, open_, model))
+
+    def observe(self, answer: Answer, *, released: bool = False) -> None:
+        """Tell what the model called last returned.
+
+        Args:
+            answer: its answer.
+            released: the answer has been shown to the user already (a final call streamed live), so the
+                episode must stop with it.
+        """
+        model = self._take_call("observe")
+        cost = self._policy.cost_of(model, answer)
+        if cost is None and self._policy.priced:
+            cost = float(self._costs[0, model])  # the provider did not say: book what was expected
+        self._spent += cost or 0.0
+        quality = None
+        usable = released or not (answer.parse_error or (not answer.text.strip() and not answer.tool_calls))
+        if usable:
+            self._usable[0, model] = True
+            self._evidence.observe(model, answer)
+            quality = float(self._evidence.belief().mean[0, model])
+        else:
+            self._unusable.append(model)
+            self._allowed[0, model] = False
+        self._calls[-1] = self._calls[-1].model_copy(
+            update={
+                "quality": quality,
+                "cost": cost,
+                "usage": answer.usage,
+                "latency": answer.latency,
+                "error": None if usable else "unusable answer",
+            }
+        )
+        if released:
+            self._released = model
+
+    def fail(self, error: BaseException) -> None:
+        """Tell that the model called last raised ``error``. The episode goes on without that model."""
+        model = self._take_call("fail")
+        self._failures[self._names[model]] = error
+        self._allowed[0, model] = False
+        # The record keeps the error's type only: a provider's message may quote the prompt or a key.
+        self._calls[-1] = self._calls[-1].model_copy(update={"error": type(error).__name__})
+
+    @property
+    def record(self) -> DecisionRecord:
+        """What ran, why, and what it cost.
+
+        Raises:
+            CascadeError: if the episode has not stopped yet.
+        """
+        if self._stop is None:
+            raise CascadeError("the episode has not stopped yet: its record is complete after next() returned a Stop")
+        dearest = int(self._first_costs[0].argmax())
+        billed = [call.cost for call in self._calls if call.model == self._names[dearest] and call.cost is not None]
+        expected = float(self._first_costs[0, dearest]) if self._policy.priced else None
+        return DecisionRecord(
+            query=self._query.key,
+            strategy=self._strategy.name,
+            model=self._stop.model,
+            reason=self._stop.reason,
+            calls=tuple(self._calls),
+            cost=self._spent,
+            unit=self._policy.unit,
+            reference_model=self._names[dearest],
+            reference_cost=billed[0] if billed else expected,
+            calibrated=self._policy.estimator.calibrated,
+        )
+
+    # -- deciding ------------------------------------------------------------------------------------------------
+
+    def _decide(self, belief: Belief, open_: BoolArray, ran: BoolArray) -> int:
+        if not open_.any():
+            return STOP
+        return int(self._strategy.next_model(belief, self._costs, ran, open_)[0])
+
+    def _open(self, called: int | None = None) -> BoolArray:
+        """Models that may be called now, or after ``called`` has been."""
+        calls = len(self._calls) + (called is not None)
+        spent = self._spent + (0.0 if called is None else float(self._costs[0, called]))
+        limits = self._policy.limits
+        open_ = self._allowed & ~self._usable
+        if called is not None:
+            open_[0, called] = False
+        if calls == 0:
+            return open_
+        if limits.max_calls is not None and calls >= limits.max_calls and self._answered(called):
+            return np.zeros_like(open_)
+        if limits.max_cost is not None and self._policy.priced and self._answered(called):
+            open_ &= spent + self._costs <= limits.max_cost
+        return open_
+
+    def _answered(self, called: int | None) -> bool:
+        return bool(self._usable.any()) or called is not None
+
+    def _is_final(self, belief: Belief, open_: BoolArray, model: int) -> bool:
+        after = self._open(called=model)
+        if not after.any():
+            return True
+        return bool(self._strategy.is_final(belief, self._costs, self._usable, np.array([model]), after)[0])
+
+    # -- stopping ------------------------------------------------------------------------------------------------
+
+    def _best(self, belief: Belief, open_: BoolArray) -> tuple[int, StopReason]:
+        if self._usable.any():
+            model = int(self._strategy.answer(belief, self._usable)[0])
+            if self._calls[-1].error is not None and not open_.any():
+                return model, "failed"
+            if open_.any():
+                return model, "good_enough"
+            blocked = (self._allowed & ~self._usable).any()
+            return model, "limit" if blocked else "exhausted"
+        if self._unusable:
+            return self._unusable[-1], "failed"
+        if not self._failures:
+            raise CascadeError(
+                "no model may be called for this query: every model is excluded. Allow at least one of "
+                f"{list(self._names)}"
+            )
+        raise AllModelsFailedError(self._failures)
+
+    def _end(self, model: int, reason: StopReason) -> Stop:
+        self._stop = Stop(model=self._names[model], reason=reason)
+        return self._stop
+
+    def _take_call(self, method: str) -> int:
+        if self._calling is None:
+            raise CascadeError(f"{method}() without an outstanding call: next() must have returned a Call first")
+        model, self._calling = self._calling, None
+        return model
+
+    @property
+    def expected_costs(self) -> FloatArray:
+        """``(1, K)`` expected cost of running each model, as of the last decision."""
+        return self._costs

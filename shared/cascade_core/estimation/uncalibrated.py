@@ -1,0 +1,94 @@
+"""The estimator used before anything has been fitted: does the answer look sure of itself?"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+
+from cascade_core.belief import Belief, FloatArray
+from cascade_core.estimation._base import Estimator, Evidence
+from cascade_core.values import Answer, Price, Query, Usage
+
+_CHARS_PER_TOKEN = 4.0
+_OUTPUT_TOKENS = 200
+_REFUSAL = re.compile(
+    r"^\W*(i('m| am) (sorry|unable|not able)|sorry, |i (can(no|')t|do not know|don't know)|as an ai\b)", re.IGNORECASE
+)
+
+
+def refuses(text: str) -> bool:
+    """Whether an answer opens by declining to give one.
+
+    Example:
+        >>> refuses("I'm sorry, but I can't help with that."), refuses("Paris.")
+        (True, False)
+    """
+    return _REFUSAL.match(text) is not None
+
+
+def confidence(answer: Answer) -> float:
+    """How sure of itself an answer looks, in [0, 1].
+
+    The geometric mean of its token probabilities where the provider returns them, else 1; and 0 for an answer
+    that is cut off, filtered or a refusal.
+    """
+    if answer.finish_reason in ("length", "max_tokens", "content_filter") or refuses(answer.text):
+        return 0.0
+    if not answer.logprobs:
+        return 1.0
+    return min(math.exp(sum(answer.logprobs) / len(answer.logprobs)), 1.0)
+
+
+class Uncalibrated(Estimator):
+    """Takes the models' order for their order of quality, and an answer's :func:`confidence` for its quality.
+
+    Expected costs assume four characters a token and 200 output tokens. Where a price is missing, models are
+    taken to cost more the later they come, and policies report no expected cost.
+    """
+
+    name: ClassVar[str] = "uncalibrated"
+    calibrated: ClassVar[bool] = False
+
+    def __init__(self, prices: tuple[Price | None, ...]) -> None:
+        self.prices = prices
+
+    def start(self, query: Query) -> Evidence:
+        """Evidence without any answer."""
+        return _Confidences(self, query)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The prices."""
+        return {"prices": [None if price is None else price.model_dump(mode="json") for price in self.prices]}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Uncalibrated:
+        """Inverse of :meth:`to_dict`."""
+        return cls(tuple(None if price is None else Price.model_validate(price) for price in data["prices"]))
+
+
+class _Confidences(Evidence):
+    def __init__(self, estimator: Uncalibrated, query: Query) -> None:
+        k = len(estimator.prices)
+        self._mean = np.linspace(0.5, 0.9, k)[None, :]
+        self._sd = np.full((1, k), 0.3)
+        usage = Usage(input_tokens=int(query.sent_chars / _CHARS_PER_TOKEN) + 1, output_tokens=_OUTPUT_TOKENS)
+        costs = [price.dollars(usage) for price in estimator.prices if price is not None]
+        self._costs = np.array([costs]) if len(costs) == k else np.arange(1.0, k + 1)[None, :]
+
+    def observe(self, model: int, answer: Answer) -> None:
+        sure = confidence(answer)
+        if sure > 0:  # of answers that were not sure enough, a later model's is preferred
+            ran = self._sd[0] == 0
+            self._mean[0, ran] = np.minimum(self._mean[0, ran], sure - 1e-6)
+        self._mean[0, model] = sure
+        self._sd[0, model] = 0.0
+
+    def belief(self) -> Belief:
+        return Belief.independent(self._mean.copy(), self._sd)
+
+    def costs(self) -> FloatArray:
+        return self._costs
