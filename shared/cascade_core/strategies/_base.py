@@ -1,26 +1,32 @@
 """The one protocol that all strategies implement, offline (all queries at once) and online (one query).
 
 A strategy is a pure function of arrays: belief, costs and what has run go in, the next model of each query comes
-out, or -1 for *stop*. It keeps no state, draws no random numbers and does no I/O. Every strategy but the
-threshold rules maximises ``quality - λ·cost``; λ is a field, and may be an array with one value a query, which is
-how a whole frontier is computed in one sweep and how γ mixing is expressed.
+out, or -1 for *stop*. It keeps no state, draws no random numbers and does no I/O.
+
+Every strategy has one number that trades quality for cost, its *knob*: λ for those that maximise
+``quality - λ·cost``, the threshold for the threshold rules, the model for the single model. A knob may be an
+array with one value a decision. ``rows`` says which query each decision is about, so that a whole frontier is
+computed in one sweep and what does not depend on the knob is computed once a query.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
 from cascade_core.belief import Belief, BoolArray, FloatArray, IntArray
-from cascade_core.errors import ArrayError
+from cascade_core.errors import ArrayError, ConfigurationError
 
 STOP = -1
 
+AnyStrategy = TypeVar("AnyStrategy", bound="Strategy")
 
-@dataclass(frozen=True, kw_only=True)
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Strategy(ABC):
     """Base of all strategies.
 
@@ -29,51 +35,183 @@ class Strategy(ABC):
     """
 
     name: ClassVar[str]
+    knob: ClassVar[str]
     max_models: int | None = None
 
     def next_model(
-        self, belief: Belief, costs: FloatArray, ran: BoolArray, allowed: BoolArray | None = None
+        self,
+        belief: Belief,
+        costs: FloatArray,
+        ran: BoolArray,
+        allowed: BoolArray | None = None,
+        rows: IntArray | None = None,
     ) -> IntArray:
-        """Next model of each query.
+        """Next model of each decision.
 
         Args:
             belief: what is believed about the N queries now.
-            costs: ``(N, K)`` expected cost of running each model, in the policy's unit, > 0 or 0. What has
+            costs: ``(N, K)`` expected cost of running each model, in the policy's unit, not negative. What has
                 already been spent is sunk and plays no part.
             ran: ``(N, K)`` whether each model has run.
             allowed: ``(N, K)`` models that may be run; None allows all. A model that failed, would break a
                 limit or lacks a capability is not allowed.
+            rows: ``(M,)`` the query that each decision is about, where the knob is an array ``(M,)``; None for
+                one decision per query.
 
         Returns:
-            ``(N,)`` index of the model to run next, or -1 to stop. While nothing has run, a strategy always
-            names a model if one is allowed.
+            ``(M,)`` index of the model to run next, or -1 to stop. While nothing has run, a strategy always
+            names a model if it may run one.
 
         Raises:
             ArrayError: naming the argument, its shape and the shape expected.
         """
+        costs, open_ = self._checked(belief, costs, ran, allowed)
+        decisions = belief.mean.shape[0] if rows is None else rows.size
+        knob = np.asarray(getattr(self, self.knob))
+        if knob.ndim and knob.shape != (decisions,):
+            raise ArrayError(f"{self.knob} has shape {knob.shape}, expected () or (M,) = {(decisions,)}")
+        choice = self._next(belief, costs, ran, open_, np.arange(decisions) if rows is None else rows)
+        some = open_.any(axis=1)
+        return np.where(some if rows is None else some[rows], choice, STOP)
+
+    def is_final(
+        self,
+        belief: Belief,
+        costs: FloatArray,
+        ran: BoolArray,
+        model: IntArray,
+        allowed: BoolArray | None = None,
+    ) -> BoolArray:
+        """``(N,)`` whether the strategy certainly stops after running ``model`` (``(N,)``), whatever comes back.
+
+        So it does if no other model may run afterwards, or if the answer can teach nothing (its step is zero)
+        and what is believed already says stop.
+        """
+        each = np.arange(ran.shape[0])
+        after = np.array(ran, dtype=bool)
+        after[each, model] = True
+        costs, open_ = self._checked(belief, costs, after, allowed)
+        last: BoolArray = ~open_.any(axis=1)
+        deaf = ~belief.step[each, model].any(axis=1) & ~last
+        if deaf.any():
+            last |= deaf & (self.next_model(belief, costs, after, allowed) == STOP)
+        return last
+
+    def answer(self, belief: Belief, ran: BoolArray) -> IntArray:
+        """``(N,)`` the model whose answer is returned: the best post-hoc estimate among those that ran (recall)."""
+        return np.where(ran, belief.mean, -np.inf).argmax(axis=1)
+
+    def with_knob(self: AnyStrategy, value: float | FloatArray | IntArray) -> AnyStrategy:
+        """This strategy with another value of its knob."""
+        return replace(self, **{self.knob: value})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON-compatible dictionary; :func:`strategy_from_dict` is its inverse."""
+        values: dict[str, Any] = {"name": self.name}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, (np.ndarray, np.generic)):
+                value = value.tolist()
+            values[field.name] = list(value) if isinstance(value, tuple) else value
+        return values
+
+    @classmethod
+    def from_dict(cls: type[AnyStrategy], data: Mapping[str, Any]) -> AnyStrategy:
+        """Inverse of :meth:`to_dict`.
+
+        Raises:
+            ConfigurationError: if an option is unknown.
+        """
+        known = {field.name for field in fields(cls)}
+        options = {key: value for key, value in data.items() if key != "name"}
+        unknown = sorted(options.keys() - known)
+        if unknown:
+            raise ConfigurationError(
+                f"strategy {cls.name!r} has no option {unknown}; it knows {sorted(known)}"
+            )
+        return cls(
+            **{key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
+        )
+
+    def _checked(
+        self, belief: Belief, costs: FloatArray, ran: BoolArray, allowed: BoolArray | None
+    ) -> tuple[FloatArray, BoolArray]:
+        """Costs and the models that may run next, after a look at every shape."""
         shape = belief.mean.shape
         costs = np.asarray(costs, dtype=float)
         for argument, array in (("costs", costs), ("ran", ran), ("allowed", allowed)):
             if array is not None and array.shape != shape:
                 raise ArrayError(f"{argument} has shape {array.shape}, expected that of belief.mean, {shape}")
-        if not (np.isfinite(costs).all() and (costs >= 0).all()):
-            raise ArrayError("costs must be finite and not negative")
-        open_ = ~ran if allowed is None else ~ran & allowed
-        if self.max_models is not None:
-            open_ = open_ & (ran.sum(axis=1, keepdims=True) < self.max_models)
-        chosen = np.full(shape[0], STOP, dtype=np.intp)
-        rows = np.flatnonzero(open_.any(axis=1))
-        if rows.size:
-            chosen[rows] = self._next(belief, costs, ran, open_)[rows]
-        return chosen
+        if not (costs >= 0).all() or costs.max(initial=0.0) == np.inf:
+            raise ArrayError("costs must be finite numbers that are not negative")
+        return costs, self._open(ran if allowed is None else ran | ~allowed, ran)
+
+    def _open(self, closed: BoolArray, ran: BoolArray) -> BoolArray:
+        """``(N, K)`` models that may run next; ``closed`` have run or are not allowed."""
+        if self.max_models is None:
+            return ~closed
+        open_: BoolArray = ~closed & (ran.sum(axis=1, keepdims=True) < self.max_models)
+        return open_
 
     @abstractmethod
-    def _next(self, belief: Belief, costs: FloatArray, ran: BoolArray, open_: BoolArray) -> IntArray:
+    def _next(
+        self, belief: Belief, costs: FloatArray, ran: BoolArray, open_: BoolArray, rows: IntArray
+    ) -> IntArray:
         """As :meth:`next_model`, with valid arrays; ``open_`` marks the models that may run next.
 
-        Rows without an open model may return anything.
+        Decisions about queries without an open model may return anything.
         """
 
-    def answer(self, belief: Belief, ran: BoolArray) -> IntArray:
-        """``(N,)`` the model whose answer is returned: the best post-hoc estimate among those that ran (recall)."""
-        return np.where(ran, belief.mean, -np.inf).argmax(axis=1)
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PricedStrategy(Strategy):
+    """A strategy that maximises ``quality - λ·cost``.
+
+    Attributes:
+        lam: λ ≥ 0 in quality per unit of cost; a float, or ``(M,)`` one for each decision.
+        step_factors: λ of the j-th call is ``lam * step_factors[j]``, the last factor serving all later calls. One
+            λ is right for a correct belief; factors correct for a misspecified one. Empty means all 1.
+    """
+
+    knob: ClassVar[str] = "lam"
+    lam: float | FloatArray
+    step_factors: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check λ."""
+        if not (np.asarray(self.lam) >= 0).all() or any(not factor >= 0 for factor in self.step_factors):
+            raise ConfigurationError(
+                "lam and step_factors must not be negative: they price the cost of a call"
+            )
+
+    def _lam(self, ran: BoolArray, rows: IntArray) -> FloatArray:
+        """``(M, 1)`` λ of each decision."""
+        lam = np.asarray(self.lam, dtype=float)
+        if self.step_factors:
+            factors = np.asarray(self.step_factors, dtype=float)
+            lam = lam * factors[np.minimum(ran.sum(axis=1), factors.size - 1)][rows]
+        return np.broadcast_to(lam, rows.shape)[:, None]
+
+
+def in_order(order: tuple[int, ...] | None, models: int) -> IntArray:
+    """The order as indices; None is the order in which the models are listed.
+
+    Raises:
+        ConfigurationError: if it names a model twice or one that does not exist.
+    """
+    if order is None:
+        return np.arange(models)
+    if len(set(order)) != len(order) or not order or not all(0 <= model < models for model in order):
+        raise ConfigurationError(
+            f"order {order} must name each model once, by its index from 0 to {models - 1}"
+        )
+    return np.asarray(order, dtype=np.intp)
+
+
+def still_ahead(order: IntArray, closed: BoolArray, ran: BoolArray) -> BoolArray:
+    """``(N, K)`` models in ``order`` that are not closed and come after the last one that has run."""
+    place = np.full(ran.shape[1], -1)
+    place[order] = np.arange(order.size)
+    last = np.where(ran, place, -1).max(axis=1, keepdims=True)
+    ahead: BoolArray = ~closed & (place > last)
+    return ahead
