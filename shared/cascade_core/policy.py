@@ -17,7 +17,7 @@ from cascade_core.episode import Episode
 from cascade_core.errors import ConfigurationError, PolicyError
 from cascade_core.estimation import Estimator, Uncalibrated, estimator_from_dict
 from cascade_core.strategies import Strategy, ThresholdCascade, strategy_from_dict
-from cascade_core.tuning import draw
+from cascade_core.draw import draw
 from cascade_core.values import Answer, Price, Query
 
 SCHEMA_VERSION = 1
