@@ -1,0 +1,551 @@
+"""The answer table: what every model answered to every query, how good it was and what it cost.
+
+Everything that is fitted or evaluated starts from one. The long format has one row per query and model:
+
+===================  =================================================================================
+column               meaning (all but the first three may be missing, for single rows too)
+===================  =================================================================================
+``query_id``         names the query; a table has one row per query and model
+``query``            the query's text
+``model``            the model's name
+``answer``           the answer's text
+``quality``          score of the answer, higher is better
+``cost``             what the call cost, in the table's unit
+``input_tokens``     tokens sent; ``cached_input_tokens`` of them served from a cache
+``output_tokens``    tokens received
+``latency``          seconds the call took
+``logprobs``         natural logarithm of each output token's probability; ``top_logprobs`` those of the
+                     likeliest alternatives at each token, best first
+``finish_reason``    as the provider says it
+``parse_error``      whether a structured answer could not be parsed
+``prompt_chars``     characters sent, where that is more than the query's text
+``features``         mapping from name to number: further signals known before any model runs
+===================  =================================================================================
+
+Lists and mappings are JSON text in a CSV file. Other columns are ignored.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from pydantic import ValidationError
+
+from cascade_core.belief import BoolArray, FloatArray
+from cascade_core.errors import CalibrationError
+from cascade_core.pricing import prices_of
+from cascade_core.values import Answer, Price, Query, Usage
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS = (
+    "query_id",
+    "query",
+    "model",
+    "answer",
+    "quality",
+    "cost",
+    "input_tokens",
+    "cached_input_tokens",
+    "output_tokens",
+    "latency",
+    "logprobs",
+    "top_logprobs",
+    "finish_reason",
+    "parse_error",
+    "prompt_chars",
+    "features",
+)
+"""Columns of the long format, in the order they are written."""
+
+_WIDE_ANSWER, _WIDE_COST = "|model_response", "|total_cost"
+
+
+@dataclass(frozen=True, eq=False)
+class AnswerTable:
+    """Answers of K models to N queries.
+
+    Attributes:
+        queries: the N queries, each with an id of its own.
+        models: names of the K models.
+        answers: ``answers[n][k]``; None where the text of an answer is not known.
+        quality: ``(N, K)`` score of each answer, NaN where there is none.
+        cost: ``(N, K)`` cost of each call in ``unit``, NaN where it is not known.
+        unit: what costs are counted in: US dollars or seconds.
+
+    Raises:
+        CalibrationError: shapes that do not fit, a query or model that is there twice, a cost under zero.
+
+    Example:
+        >>> table = AnswerTable.from_rows(
+        ...     [
+        ...         {"query_id": 1, "query": "2+2?", "model": "small", "answer": "4", "cost": 0.001},
+        ...         {"query_id": 1, "query": "2+2?", "model": "large", "answer": "4", "cost": 0.02},
+        ...     ]
+        ... )
+        >>> table.models, table.cost.tolist()
+        (('small', 'large'), [[0.001, 0.02]])
+    """
+
+    queries: tuple[Query, ...]
+    models: tuple[str, ...]
+    answers: tuple[tuple[Answer | None, ...], ...]
+    quality: FloatArray
+    cost: FloatArray
+    unit: Literal["usd", "seconds"] = "usd"
+
+    def __post_init__(self) -> None:
+        """Check that the parts fit together."""
+        shape = (len(self.queries), len(self.models))
+        for name in ("quality", "cost"):
+            array = np.asarray(getattr(self, name), dtype=float)
+            object.__setattr__(self, name, array)
+            if array.shape != shape:
+                raise CalibrationError(
+                    f"{name} has shape {array.shape}, expected (queries, models) = {shape}"
+                )
+            if np.isinf(array).any():
+                raise CalibrationError(f"{name} is infinite for query {self._where(np.isinf(array))}")
+        if len(self.answers) != shape[0] or any(len(row) != shape[1] for row in self.answers):
+            raise CalibrationError(f"answers must be {shape[0]} rows of {shape[1]}: one per query and model")
+        if (self.cost < 0).any():
+            raise CalibrationError(f"cost is under zero for query {self._where(self.cost < 0)}")
+        if len(set(self.models)) != shape[1]:
+            raise CalibrationError(f"a model is there twice in {list(self.models)}")
+        if len({query.key for query in self.queries}) != shape[0]:
+            raise CalibrationError("a query is there twice: each needs an id of its own")
+
+    def __len__(self) -> int:
+        """Number of queries."""
+        return len(self.queries)
+
+    @property
+    def labelled(self) -> BoolArray:
+        """``(N,)`` queries for which the quality of every model's answer is known."""
+        known: BoolArray = np.isnan(self.quality).sum(axis=1) == 0
+        return known
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The queries' keys, as used in random draws."""
+        return tuple(query.key for query in self.queries)
+
+    # -- parts -----------------------------------------------------------------------------------------
+
+    def subset(self, rows: Iterable[int] | BoolArray) -> AnswerTable:
+        """The queries at these positions, or where a boolean ``(N,)`` array is true."""
+        wanted = np.asarray(rows if isinstance(rows, np.ndarray) else list(rows))
+        positions = np.flatnonzero(wanted) if wanted.dtype == bool else wanted.astype(np.intp)
+        return replace(
+            self,
+            queries=tuple(self.queries[row] for row in positions),
+            answers=tuple(self.answers[row] for row in positions),
+            quality=self.quality[positions],
+            cost=self.cost[positions],
+        )
+
+    def select(self, models: Sequence[str]) -> AnswerTable:
+        """These models, in this order.
+
+        Raises:
+            CalibrationError: naming a model that the table has not.
+        """
+        unknown = [model for model in models if model not in self.models]
+        if unknown:
+            raise CalibrationError(f"model {unknown[0]!r} is not in the table, which has {list(self.models)}")
+        columns = [self.models.index(model) for model in models]
+        return replace(
+            self,
+            models=tuple(models),
+            answers=tuple(tuple(row[column] for column in columns) for row in self.answers),
+            quality=self.quality[:, columns],
+            cost=self.cost[:, columns],
+        )
+
+    def split(self, fraction: float, *, seed: int = 0) -> tuple[AnswerTable, AnswerTable]:
+        """Two tables, ``fraction`` of the queries (at random) in the first and the others in the second."""
+        order = np.random.default_rng(seed).permutation(len(self))
+        cut = round(fraction * len(self))
+        return self.subset(np.sort(order[:cut])), self.subset(np.sort(order[cut:]))
+
+    def with_quality(self, quality: FloatArray) -> AnswerTable:
+        """The same answers with other scores, ``(N, K)``."""
+        return replace(self, quality=np.asarray(quality, dtype=float))
+
+    # -- rows ------------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_rows(
+        cls,
+        rows: Iterable[Mapping[str, Any]],
+        *,
+        unit: Literal["usd", "seconds"] = "usd",
+        prices: Mapping[str, Price] | None = None,
+    ) -> AnswerTable:
+        """Table from rows in the long format.
+
+        Args:
+            rows: one mapping per query and model, in any order; queries and models keep that of their
+                first row.
+            unit: what ``cost`` is counted in.
+            prices: prices by model name, used before list prices where a row has tokens but no cost. In
+                seconds, ``latency`` stands in for a missing cost.
+
+        Raises:
+            CalibrationError: naming the row (the first is 1) and the column.
+        """
+        queries: dict[str, Query] = {}
+        models: dict[str, int] = {}
+        cells: dict[tuple[str, str], tuple[Answer | None, Usage | None, float, float, float]] = {}
+        for number, row in enumerate(rows, start=1):
+            cell = _Row(row, number)
+            query = cell.query()
+            known = queries.setdefault(query.id, query)
+            if known.text != query.text:
+                raise cell.error("query", f"query {query.id!r} had another text before: give it its own id")
+            model = cell.text("model")
+            models.setdefault(model, len(models))
+            if (query.id, model) in cells:
+                raise cell.error("model", f"query {query.id!r} has a row for {model!r} already")
+            cells[query.id, model] = cell.outcome()
+        if not cells:
+            raise CalibrationError("the table has no rows: expected one per query and model")
+        answers, quality, cost = _grid(list(queries), list(models), cells, unit, prices)
+        return cls(tuple(queries.values()), tuple(models), answers, quality, cost, unit)
+
+    def to_rows(self) -> Iterator[dict[str, Any]]:
+        """Rows in the long format with all columns, None where there is no value; empty rows are left out."""
+        for query, answers, qualities, costs in zip(
+            self.queries, self.answers, self.quality, self.cost, strict=True
+        ):
+            for model, answer, quality, cost in zip(self.models, answers, qualities, costs, strict=True):
+                if answer is None and math.isnan(quality) and math.isnan(cost):
+                    continue
+                row: dict[str, Any] = dict.fromkeys(COLUMNS)
+                row.update(query_id=query.key, query=query.text, model=model, prompt_chars=query.prompt_chars)
+                row["features"] = dict(query.features) or None
+                row["quality"] = None if math.isnan(quality) else float(quality)
+                row["cost"] = None if math.isnan(cost) else float(cost)
+                if answer is not None:
+                    row.update(
+                        answer=answer.text,
+                        latency=answer.latency,
+                        logprobs=None if answer.logprobs is None else list(answer.logprobs),
+                        top_logprobs=None
+                        if answer.top_logprobs is None
+                        else [list(t) for t in answer.top_logprobs],
+                        finish_reason=answer.finish_reason,
+                        parse_error=answer.parse_error,
+                    )
+                    if answer.usage is not None:
+                        row.update(answer.usage.model_dump())
+                yield row
+
+    # -- files -----------------------------------------------------------------------------------------
+
+    @classmethod
+    def read(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        unit: Literal["usd", "seconds"] = "usd",
+        prices: Mapping[str, Price] | None = None,
+    ) -> AnswerTable:
+        """Table from a file: ``.parquet`` (needs the extra ``tables``), ``.csv``, ``.jsonl`` or ``.ndjson``.
+
+        RouterBench's wide format is recognised by its ``<model>|total_cost`` columns.
+
+        Raises:
+            CalibrationError: the file's name says another format, or a row is not valid.
+        """
+        file = Path(path)
+        try:
+            rows = _READERS[file.suffix.lower()](file)
+        except KeyError:
+            raise CalibrationError(
+                f"{file.name}: expected a file that ends in one of {sorted(_READERS)}"
+            ) from None
+        try:
+            if rows and any(column.endswith(_WIDE_COST) for column in rows[0]):
+                return cls.from_rows(_unfold(rows), unit=unit, prices=prices)
+            return cls.from_rows(rows, unit=unit, prices=prices)
+        except CalibrationError as error:
+            raise CalibrationError(f"{file.name}: {error}") from error
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write the long format to a file; the format is that of the name, as for :meth:`read`."""
+        file = Path(path)
+        try:
+            writer = _WRITERS[file.suffix.lower()]
+        except KeyError:
+            raise CalibrationError(
+                f"{file.name}: expected a name that ends in one of {sorted(_WRITERS)}"
+            ) from None
+        writer(file, self.to_rows())
+
+    @classmethod
+    def from_frame(
+        cls,
+        frame: pd.DataFrame,
+        *,
+        unit: Literal["usd", "seconds"] = "usd",
+        prices: Mapping[str, Price] | None = None,
+    ) -> AnswerTable:
+        """Table from a pandas frame in the long format, or RouterBench's wide one."""
+        rows = frame.to_dict("records")
+        if any(str(column).endswith(_WIDE_COST) for column in frame.columns):
+            rows = list(_unfold(rows))
+        return cls.from_rows(rows, unit=unit, prices=prices)
+
+    def to_frame(self) -> pd.DataFrame:
+        """The long format as a pandas frame."""
+        import pandas as pd
+
+        return pd.DataFrame(list(self.to_rows()), columns=list(COLUMNS))
+
+    def _where(self, wrong: BoolArray) -> str:
+        row, column = np.argwhere(wrong)[0]
+        return f"{self.queries[row].key!r} and model {self.models[column]!r}"
+
+
+class _Row:
+    """One row of the long format, read column by column, so that an error can name both."""
+
+    def __init__(self, row: Mapping[str, Any], number: int) -> None:
+        self._row = row
+        self._number = number
+
+    def query(self) -> Query:
+        given = self._row.get("features")
+        features = self._json("features") if isinstance(given, str) else given
+        if _missing(features):
+            features = {}
+        if not isinstance(features, Mapping):
+            got = type(features).__name__
+            raise self.error("features", f"expected a mapping from name to number, got {got}")
+        return Query(
+            id=self.text("query_id"),
+            text=self.text("query"),
+            prompt_chars=self._count("prompt_chars"),
+            features={name: float(x) for name, x in features.items() if not _missing(x)},
+        )
+
+    def outcome(self) -> tuple[Answer | None, Usage | None, float, float, float]:
+        """Answer, usage, quality, cost and latency; NaN for a number that is not there."""
+        sent, received = self._count("input_tokens"), self._count("output_tokens")
+        usage = None
+        if sent is not None and received is not None:
+            cached = self._count("cached_input_tokens") or 0
+            usage = Usage(input_tokens=sent, output_tokens=received, cached_input_tokens=cached)
+        latency = self._number_in("latency")
+        text = self._row.get("answer")
+        answer = None
+        if not _missing(text):
+            reason = self._row.get("finish_reason")
+            top = self._list("top_logprobs")
+            try:
+                answer = Answer(
+                    text=str(text),
+                    usage=usage,
+                    latency=None if math.isnan(latency) else latency,
+                    logprobs=self._list("logprobs"),
+                    top_logprobs=None if top is None else tuple(tuple(token) for token in top),
+                    finish_reason=None if _missing(reason) else str(reason),
+                    parse_error=self._flag("parse_error"),
+                )
+            except ValidationError as problem:
+                first = problem.errors()[0]
+                raise self.error(str(first["loc"][0]), first["msg"]) from problem
+        return answer, usage, self._number_in("quality"), self._number_in("cost"), latency
+
+    def text(self, column: str) -> str:
+        value = self._row.get(column)
+        if _missing(value):
+            have = "" if column in self._row else f"; it has the columns {sorted(map(str, self._row))}"
+            raise self.error(column, f"there is no value{have}")
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)  # a column of whole numbers with gaps
+        return str(value)
+
+    def error(self, column: str, problem: str) -> CalibrationError:
+        return CalibrationError(f"row {self._number}, column {column!r}: {problem}")
+
+    def _number_in(self, column: str) -> float:
+        value = self._row.get(column)
+        if _missing(value):
+            return math.nan
+        try:
+            number = float(value)  # type: ignore[arg-type]
+        except (TypeError, ValueError):
+            raise self.error(column, f"{str(value)[:40]!r} is not a number") from None
+        if math.isinf(number):
+            raise self.error(column, "an infinite number means nothing here")
+        return number
+
+    def _count(self, column: str) -> int | None:
+        number = self._number_in(column)
+        if math.isnan(number):
+            return None
+        if number < 0 or not number.is_integer():
+            raise self.error(column, f"{number} is not a number of things")
+        return int(number)
+
+    def _flag(self, column: str) -> bool:
+        value = self._row.get(column)
+        if isinstance(value, str):
+            return value.strip().lower() in ("true", "1", "yes")
+        return not _missing(value) and bool(value)
+
+    def _list(self, column: str) -> tuple[Any, ...] | None:
+        value = self._row.get(column)
+        if isinstance(value, str) and value.strip():
+            value = self._json(column)
+        if _missing(value) or isinstance(value, str):
+            return None
+        if not isinstance(value, (list, tuple, np.ndarray)):
+            raise self.error(column, f"expected a list, got {type(value).__name__}")
+        return tuple(value)
+
+    def _json(self, column: str) -> Any:
+        try:
+            return json.loads(self._row[column]) if self._row[column].strip() else None
+        except json.JSONDecodeError as problem:
+            raise self.error(column, f"not valid JSON: {problem}") from None
+
+
+def _missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value)) or value == "" or _is_na(value)
+
+
+def _is_na(value: Any) -> bool:
+    return type(value).__name__ in ("NAType", "NaTType")  # pandas' own, without importing pandas
+
+
+def _grid(
+    ids: list[str],
+    models: list[str],
+    cells: Mapping[tuple[str, str], tuple[Answer | None, Usage | None, float, float, float]],
+    unit: Literal["usd", "seconds"],
+    prices: Mapping[str, Price] | None,
+) -> tuple[tuple[tuple[Answer | None, ...], ...], FloatArray, FloatArray]:
+    """Answers, quality and cost ``(N, K)``; a missing cost from tokens and price, or from the latency."""
+    quality = np.full((len(ids), len(models)), np.nan)
+    cost = np.full_like(quality, np.nan)
+    answers: list[list[Answer | None]] = [[None] * len(models) for _ in ids]
+    to_price = unit == "usd" and any(math.isnan(c[3]) and c[1] is not None for c in cells.values())
+    price = prices_of(models, prices) if to_price else {}
+    for row, key in enumerate(ids):
+        for column, model in enumerate(models):
+            cell = cells.get((key, model))
+            if cell is None:
+                continue
+            answers[row][column], usage, quality[row, column], cost[row, column], latency = cell
+            if math.isnan(cost[row, column]):
+                if unit == "seconds":
+                    cost[row, column] = latency
+                elif usage is not None and (per_token := price[model]) is not None:
+                    cost[row, column] = per_token.dollars(usage)
+    return tuple(map(tuple, answers)), quality, cost
+
+
+def _unfold(rows: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Rows of the long format from RouterBench's wide one."""
+    for number, row in enumerate(rows):
+        models = [column[: -len(_WIDE_COST)] for column in row if str(column).endswith(_WIDE_COST)]
+        prompt = row.get("prompt")
+        # RouterBench keeps the turns of a conversation as the text of a Python list
+        text = prompt if isinstance(prompt, str) or prompt is None else "\n".join(map(str, prompt))
+        for model in models:
+            yield {
+                "query_id": row.get("sample_id", number),
+                "query": text,
+                "model": model,
+                "answer": row.get(model + _WIDE_ANSWER),
+                "quality": row.get(model),
+                "cost": row.get(model + _WIDE_COST),
+            }
+
+
+def _read_parquet(file: Path) -> list[dict[str, Any]]:
+    try:
+        import pyarrow.parquet as parquet
+    except ImportError as error:
+        raise CalibrationError(
+            f"{file.name}: reading Parquet needs pyarrow; python -m pip install 'cascade-routing[tables]'"
+        ) from error
+    rows: list[dict[str, Any]] = parquet.read_table(file).to_pylist()
+    return rows
+
+
+def _read_csv(file: Path) -> list[dict[str, Any]]:
+    csv.field_size_limit(1 << 30)  # an answer may be longer than the reader's default of 128 kB
+    with file.open(newline="", encoding="utf-8-sig") as stream:
+        return list(csv.DictReader(stream))
+
+
+def _read_jsonl(file: Path) -> list[dict[str, Any]]:
+    rows = []
+    with file.open(encoding="utf-8") as stream:
+        for number, line in enumerate(stream, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as problem:
+                raise CalibrationError(f"{file.name}: line {number} is not valid JSON: {problem}") from None
+            if not isinstance(row, dict):
+                raise CalibrationError(f"{file.name}: line {number} is not a JSON object")
+            rows.append(row)
+    return rows
+
+
+def _write_parquet(file: Path, rows: Iterable[dict[str, Any]]) -> None:
+    try:
+        import pyarrow as arrow
+        import pyarrow.parquet as parquet
+    except ImportError as error:
+        raise CalibrationError(
+            f"{file.name}: writing Parquet needs pyarrow; python -m pip install 'cascade-routing[tables]'"
+        ) from error
+    text, number, count = arrow.string(), arrow.float64(), arrow.int64()
+    kinds = dict.fromkeys(COLUMNS, text) | dict.fromkeys(("quality", "cost", "latency"), number)
+    kinds |= {name: count for name in COLUMNS if name.endswith("tokens") or name == "prompt_chars"}
+    kinds |= {
+        "logprobs": arrow.list_(number),
+        "top_logprobs": arrow.list_(arrow.list_(number)),
+        "parse_error": arrow.bool_(),
+    }
+    # features differ from query to query, which a Parquet structure would turn into one wide column each
+    plain = [
+        row | {"features": None if row["features"] is None else json.dumps(row["features"])} for row in rows
+    ]
+    parquet.write_table(arrow.Table.from_pylist(plain, schema=arrow.schema(list(kinds.items()))), file)
+
+
+def _write_csv(file: Path, rows: Iterable[dict[str, Any]]) -> None:
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, COLUMNS)
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({k: json.dumps(v) if isinstance(v, (list, dict)) else v for k, v in row.items()})
+
+
+def _write_jsonl(file: Path, rows: Iterable[dict[str, Any]]) -> None:
+    with file.open("w", encoding="utf-8") as stream:
+        for row in rows:
+            stream.write(
+                json.dumps({k: v for k, v in row.items() if v is not None}, ensure_ascii=False) + "\n"
+            )
+
+
+_READERS = {".parquet": _read_parquet, ".csv": _read_csv, ".jsonl": _read_jsonl, ".ndjson": _read_jsonl}
+_WRITERS = {".parquet": _write_parquet, ".csv": _write_csv, ".jsonl": _write_jsonl, ".ndjson": _write_jsonl}
