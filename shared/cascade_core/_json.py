@@ -47,7 +47,9 @@ def decode(value: Any) -> Any:
 
 def _array(value: dict[str, Any]) -> np.ndarray[Any, Any]:
     if value["dtype"] not in _DTYPES:
-        raise PolicyError(f"array of type {value['dtype']!r}, expected one of {sorted(_DTYPES)}: the file is damaged")
+        raise PolicyError(
+            f"array of type {value['dtype']!r}, expected one of {sorted(_DTYPES)}: the file is damaged"
+        )
     try:
         dtype = np.dtype(value["dtype"])
         raw = base64.b64decode(value["base64"], validate=True)

@@ -152,9 +152,13 @@ class Episode:
             CascadeError: if the episode has not stopped yet.
         """
         if self._stop is None:
-            raise CascadeError("the episode has not stopped yet: its record is complete after next() returned a Stop")
+            raise CascadeError(
+                "the episode has not stopped yet: its record is complete after next() returned a Stop"
+            )
         dearest = int(self._first_costs[0].argmax())
-        billed = [call.cost for call in self._calls if call.model == self._names[dearest] and call.cost is not None]
+        billed = [
+            call.cost for call in self._calls if call.model == self._names[dearest] and call.cost is not None
+        ]
         expected = float(self._first_costs[0, dearest]) if self._policy.priced else None
         return DecisionRecord(
             query=self._query.key,
@@ -227,7 +231,9 @@ class Episode:
 
     def _take_call(self, method: str) -> int:
         if self._calling is None:
-            raise CascadeError(f"{method}() without an outstanding call: next() must have returned a Call first")
+            raise CascadeError(
+                f"{method}() without an outstanding call: next() must have returned a Call first"
+            )
         model, self._calling = self._calling, None
         return model
 

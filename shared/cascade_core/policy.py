@@ -13,11 +13,11 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cascade_core._json import decode, encode
+from cascade_core.draw import draw
 from cascade_core.episode import Episode
 from cascade_core.errors import ConfigurationError, PolicyError
 from cascade_core.estimation import Estimator, Uncalibrated, estimator_from_dict
 from cascade_core.strategies import Strategy, ThresholdCascade, strategy_from_dict
-from cascade_core.draw import draw
 from cascade_core.values import Answer, Price, Query
 
 SCHEMA_VERSION = 1
@@ -218,7 +218,9 @@ class Policy:
                 f"the policy is not valid JSON ({error}): the file is truncated or damaged; save the policy again"
             ) from error
         if not isinstance(data, dict) or data.get("format") != "cascade-routing policy":
-            raise PolicyError('this is not a policy: expected a JSON object with "format": "cascade-routing policy"')
+            raise PolicyError(
+                'this is not a policy: expected a JSON object with "format": "cascade-routing policy"'
+            )
         if data.get("schema_version") != SCHEMA_VERSION:
             raise PolicyError(
                 f"the policy has schema version {data.get('schema_version')!r}, this release reads version "
@@ -230,7 +232,9 @@ class Policy:
                 models=file.models,
                 estimator=estimator_from_dict(decode(file.estimator)),
                 strategy=strategy_from_dict(decode(file.strategy)),
-                alternative=None if file.alternative is None else strategy_from_dict(decode(file.alternative)),
+                alternative=None
+                if file.alternative is None
+                else strategy_from_dict(decode(file.alternative)),
                 gamma=file.gamma,
                 unit=file.unit,
                 limits=file.limits,
@@ -241,6 +245,8 @@ class Policy:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"])
             raise PolicyError(f"the policy's field {where!r} is not valid: {first['msg']}") from error
+        except ConfigurationError as error:
+            raise PolicyError(f"the policy cannot be used: {error}") from error
         except (KeyError, TypeError) as error:
             raise PolicyError(f"the policy is damaged: {type(error).__name__}: {error}") from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from cascade_core import (
     AllModelsFailedError,
     Answer,
@@ -23,7 +24,11 @@ from cascade_core.strategies import Routing, SingleModel, Strategy, ThresholdCas
 SURE = Answer(text="Paris", logprobs=(-0.01,), usage=Usage(input_tokens=100, output_tokens=100))
 UNSURE = Answer(text="Rome", logprobs=(-2.0,), usage=Usage(input_tokens=100, output_tokens=100))
 EMPTY = Answer(text="  ", usage=Usage(input_tokens=100, output_tokens=100))
-PRICES = {"small": Price(input=1, output=1), "medium": Price(input=2, output=2), "large": Price(input=10, output=10)}
+PRICES = {
+    "small": Price(input=1, output=1),
+    "medium": Price(input=2, output=2),
+    "large": Price(input=10, output=10),
+}
 
 
 def policy(strategy: Strategy | None = None, **limits: float) -> Policy:
@@ -83,12 +88,16 @@ def test_an_answer_in_hand_survives_the_failure_of_every_later_model():
 
 
 def test_when_no_model_answers_the_error_names_each_and_what_it_said():
-    with pytest.raises(AllModelsFailedError, match=r"small: OSError: a; medium: ValueError: b; large: OSError: c") as info:
+    with pytest.raises(
+        AllModelsFailedError, match=r"small: OSError: a; medium: ValueError: b; large: OSError: c"
+    ) as info:
         run(policy().start("q"), small=OSError("a"), medium=ValueError("b"), large=OSError("c"))
     assert list(info.value.failures) == ["small", "medium", "large"]
 
 
-@pytest.mark.parametrize("unusable", [EMPTY, Answer(text="{oops", parse_error=True)], ids=["empty", "unparsable"])
+@pytest.mark.parametrize(
+    "unusable", [EMPTY, Answer(text="{oops", parse_error=True)], ids=["empty", "unparsable"]
+)
 def test_an_unusable_answer_escalates_even_under_routing(unusable):
     called, stop = run(policy(SingleModel(model=0)).start("q"), small=unusable, medium=SURE, large=SURE)
     assert called[0] == "small"
@@ -97,7 +106,7 @@ def test_an_unusable_answer_escalates_even_under_routing(unusable):
 
 
 def test_an_unusable_answer_is_returned_if_nothing_better_comes():
-    called, stop = run(policy().start("q"), small=EMPTY, medium=OSError(), large=OSError())
+    _, stop = run(policy().start("q"), small=EMPTY, medium=OSError(), large=OSError())
     assert stop == Stop(model="small", reason="failed")
 
 
@@ -173,12 +182,12 @@ def test_the_record_holds_no_text_of_query_or_answer():
 
 def test_calls_out_of_order_are_refused_with_what_to_do():
     episode = policy().start("q")
-    with pytest.raises(CascadeError, match="next\\(\\) must have returned a Call"):
+    with pytest.raises(CascadeError, match=r"next\(\) must have returned a Call"):
         episode.observe(SURE)
     with pytest.raises(CascadeError, match="has not stopped"):
         _ = episode.record
     episode.next()
-    with pytest.raises(CascadeError, match="call observe\\(answer\\) or fail\\(error\\)"):
+    with pytest.raises(CascadeError, match=r"call observe\(answer\) or fail\(error\)"):
         episode.next()
 
 

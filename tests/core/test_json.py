@@ -6,11 +6,12 @@ import json
 
 import numpy as np
 import pytest
-from cascade_core import PolicyError
-from cascade_core._json import decode, encode
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+
+from cascade_core import PolicyError
+from cascade_core._json import decode, encode
 
 
 @given(

@@ -39,7 +39,17 @@ def test_it_imports_in_a_fresh_environment_outside_the_checkout(wheel, tmp_path)
             check=True,
         ).stdout.strip()
     )
-    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(home)]
+    install = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-index",
+        "--target",
+        str(home),
+    ]
     subprocess.run([*install, str(wheel)], check=True, capture_output=True)
     # Its dependencies come from here; the checkout's own editable install does not (a .pth inside is not read).
     (home / "dependencies.pth").write_text(sysconfig.get_path("purelib"))

@@ -16,7 +16,8 @@ from cascade_core.values import Answer, Price, Query, Usage
 _CHARS_PER_TOKEN = 4.0
 _OUTPUT_TOKENS = 200
 _REFUSAL = re.compile(
-    r"^\W*(i('m| am) (sorry|unable|not able)|sorry, |i (can(no|')t|do not know|don't know)|as an ai\b)", re.IGNORECASE
+    r"^\W*(i('m| am) (sorry|unable|not able)|sorry, |i (can(no|')t|do not know|don't know)|as an ai\b)",
+    re.IGNORECASE,
 )
 
 
