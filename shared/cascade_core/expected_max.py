@@ -113,7 +113,7 @@ def lines_expected_max(level: FloatArray, slope: FloatArray) -> FloatArray:
         ``(...)``.
     """
     shape = np.broadcast_shapes(level.shape, slope.shape)
-    level, slope = np.broadcast_to(level, shape), np.broadcast_to(slope, shape)
+    level, slope = np.broadcast_to(np.maximum(level, -1e30), shape), np.broadcast_to(slope, shape)
     lines = np.arange(level.shape[-1])
     behind = level[..., None, :] - level[..., :, None]  # [.., j, i]: how far i starts above j
     steeper = slope[..., None, :] - slope[..., :, None]
@@ -122,7 +122,7 @@ def lines_expected_max(level: FloatArray, slope: FloatArray) -> FloatArray:
     begin = np.where(steeper < 0, crossing, -np.inf).max(axis=-1)
     end = np.where(steeper > 0, crossing, np.inf).min(axis=-1)
     hidden = ((steeper == 0) & ((behind > 0) | ((behind == 0) & (lines < lines[:, None])))).any(axis=-1)
-    shown = (begin < end) & ~hidden & (level > -np.inf)
+    shown = (begin < end) & ~hidden
     begin, end = np.where(shown, begin, 0.0), np.where(shown, end, 0.0)
     value = np.where(shown, level, 0.0) * (cdf(end) - cdf(begin)) + slope * (_density(begin) - _density(end))
     total: FloatArray = value.sum(axis=-1)

@@ -70,8 +70,10 @@ class Strategy(ABC):
         knob = np.asarray(getattr(self, self.knob))
         if knob.ndim and knob.shape != (decisions,):
             raise ArrayError(f"{self.knob} has shape {knob.shape}, expected () or (M,) = {(decisions,)}")
+        some: BoolArray = np.asarray(open_.any(axis=1), dtype=bool)
+        if not some.any():
+            return np.full(decisions, STOP)
         choice = self._next(belief, costs, ran, open_, np.arange(decisions) if rows is None else rows)
-        some = open_.any(axis=1)
         return np.where(some if rows is None else some[rows], choice, STOP)
 
     def is_final(
@@ -91,7 +93,7 @@ class Strategy(ABC):
         after = np.array(ran, dtype=bool)
         after[each, model] = True
         costs, open_ = self._checked(belief, costs, after, allowed)
-        last: BoolArray = ~open_.any(axis=1)
+        last: BoolArray = ~np.asarray(open_.any(axis=1), dtype=bool)
         deaf = ~belief.step[each, model].any(axis=1) & ~last
         if deaf.any():
             last |= deaf & (self.next_model(belief, costs, after, allowed) == STOP)
@@ -99,11 +101,13 @@ class Strategy(ABC):
 
     def answer(self, belief: Belief, ran: BoolArray) -> IntArray:
         """``(N,)`` the model whose answer is returned: the best post-hoc estimate among those that ran (recall)."""
-        return np.where(ran, belief.mean, -np.inf).argmax(axis=1)
+        best: IntArray = np.where(ran, belief.mean, -np.inf).argmax(axis=1)
+        return best
 
     def with_knob(self: AnyStrategy, value: float | FloatArray | IntArray) -> AnyStrategy:
         """This strategy with another value of its knob."""
-        return replace(self, **{self.knob: value})
+        changed: dict[str, Any] = {self.knob: value}
+        return replace(self, **changed)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON-compatible dictionary; :func:`strategy_from_dict` is its inverse."""

@@ -1,4 +1,4 @@
-"""Index policy: every model not yet run has a reservation value; run the highest while it beats what is in hand."""
+"""Index policy: each model not yet run has a reservation value; run the highest while it beats what is in hand."""
 
 from __future__ import annotations
 
@@ -29,8 +29,13 @@ class IndexPolicy(PricedStrategy):
     """Weitzman's rule for Pandora's box (*Optimal Search for the Best Alternative*, Econometrica 1979).
 
     Model ``i`` has the reservation value ``z_i`` that solves ``E[(q_i - z_i)⁺] = λ·ĉ_i``. Run the model of the highest
-    one while it exceeds the best estimate in hand. The exact optimum of the adaptive problem for independent
-    estimates, in O(K): the next call may depend on what the last one returned.
+    one while it exceeds the best estimate in hand. For independent estimates this is the exact optimum of the
+    adaptive problem, in O(K): the next call may depend on what the last one returned. The one to use by default.
+
+    With a joint belief a call moves the best answer in hand, ``m``, too. What the call can win is then governed by
+    how far it moves the two *apart*, so ``σ_i = |step_ii - step_im|`` takes the place of ``|step_ii|``: the value of one
+    call is exactly that of the two lines' upper envelope (Frazier, Powell and Dayanik 2009), and a call that would
+    only confirm that all answers are right, or all wrong, is not bought.
     """
 
     name: ClassVar[str] = "index"
@@ -38,8 +43,14 @@ class IndexPolicy(PricedStrategy):
     def _next(
         self, belief: Belief, costs: FloatArray, ran: BoolArray, open_: BoolArray, rows: IntArray
     ) -> IntArray:
-        z = reservation_value(belief.mean[rows], belief.sd[rows], self._lam(ran, rows) * costs[rows])
+        estimates = np.where(ran, belief.mean, -np.inf)
+        in_hand = estimates.max(axis=1)
+        sd = np.diagonal(belief.step, axis1=1, axis2=2)
+        if ran.any():
+            best = estimates.argmax(axis=1)
+            carried = belief.step[np.arange(best.size), :, best]
+            sd = np.where(np.isneginf(in_hand)[:, None], sd, sd - carried)
+        z = reservation_value(belief.mean[rows], np.abs(sd)[rows], self._lam(ran, rows) * costs[rows])
         z = np.where(open_[rows], z, -np.inf)
-        choice = z.argmax(axis=1)
-        in_hand = np.where(ran, belief.mean, -np.inf).max(axis=1)[rows]
-        return np.where(z.max(axis=1) > in_hand, choice, STOP)
+        choice: IntArray = z.argmax(axis=1)
+        return np.where(z[np.arange(choice.size), choice] > in_hand[rows], choice, STOP)

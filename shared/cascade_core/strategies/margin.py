@@ -44,4 +44,5 @@ class MarginRule(ThresholdCascade):
         """``(N,)`` the last model that ran: the second tier's answer replaces the draft."""
         order = in_order(self.order, ran.shape[1])
         ran_in_order = ran[:, order]
-        return order[order.size - 1 - ran_in_order[:, ::-1].argmax(axis=1)]
+        last: IntArray = order[order.size - 1 - ran_in_order[:, ::-1].argmax(axis=1)]
+        return last

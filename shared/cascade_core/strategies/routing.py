@@ -26,4 +26,5 @@ class Routing(PricedStrategy):
         self, belief: Belief, costs: FloatArray, ran: BoolArray, open_: BoolArray, rows: IntArray
     ) -> IntArray:
         value = belief.mean[rows] - self._lam(ran, rows) * costs[rows]
-        return np.where(open_[rows], value, -np.inf).argmax(axis=1)
+        best: IntArray = np.where(open_[rows], value, -np.inf).argmax(axis=1)
+        return best

@@ -1,0 +1,460 @@
+"""One belief over the qualities of all models, moved by every signal that any of them gives.
+
+Theory. The models' qualities on one query hang together because queries differ in difficulty. So, given the query's
+ex-ante signals ``x`` and one latent difficulty ``θ ~ N(0, 1)``, the qualities are independent::
+
+    binary quality      P(q_i = 1 | x, θ) = logistic(w_i · f_i(x) + β_i θ)
+    graded quality      q_i | x, θ ~ N(w_i · f_i(x) + β_i θ, τ_i²)
+
+with ``f_i(x) = (1, own ex-ante signal, mean of all ex-ante signals)``. This is item response theory with covariates
+(Bock and Aitkin, *Marginal maximum likelihood estimation of item parameters*, Psychometrika 1981), fitted by the EM
+algorithm they describe, θ on Gauss-Hermite nodes. ``x`` enters as a condition, not as evidence: however strongly the
+ex-ante signals of the models repeat one another, they are not counted twice.
+
+Once model ``i`` has run, its post-hoc signal is evidence about ``q_i``, and through θ about every other model::
+
+    s_i | q_i, x ~ N(c_i · f_i(x) + b_i q_i, v_i)
+
+and so is whether its answer agrees with another's: ``P(agree_ij | q_i, q_j)``. There are K regressors of each kind for
+K models, none for the subsets of models that may have run.
+
+What cannot be told from noise moves nothing: each slope is multiplied by ``(1 - χ²/W)⁺`` of its Wald statistic ``W``, the
+positive-part James-Stein factor with the 95 % point of its null distribution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cascade_core.belief import Belief, BoolArray, FloatArray, IntArray
+from cascade_core.errors import ArrayError, CalibrationError
+
+_NODES = 11
+_ITERATIONS = 30
+_RIDGE = 10.0
+"""Pseudo-observations by which a model's slopes are drawn to the mean of all models' slopes."""
+
+_CHI2_1, _CHI2_2 = 3.84, 5.99
+"""95 % points of χ² with one and two degrees of freedom."""
+
+_MOST_COMPARED = 6
+"""Most models whose agreement is weighed at once: the patterns of right and wrong double with each."""
+
+_TEMPERS = (1.0, 0.85, 0.7, 0.5, 0.35, 0.2)
+
+
+@dataclass(frozen=True, slots=True)
+class Signals:
+    """Signals about N queries and K models. NaN where a signal is missing.
+
+    Attributes:
+        ante: ``(N, K)`` ex-ante, larger for better, on any scale (a calibrated logit serves best).
+        post: ``(N, K)`` post-hoc, from each model's answer, likewise.
+        agree: ``(N, K, K)`` whether two answers agree: 1 yes, 0 no, -1 unknown; None without such a signal.
+    """
+
+    ante: FloatArray
+    post: FloatArray
+    agree: NDArray[np.int8] | None = None
+
+    def __post_init__(self) -> None:
+        """Check shapes."""
+        if self.ante.ndim != 2:
+            raise ArrayError(f"ante has shape {self.ante.shape}, expected (N, K): queries × models")
+        n, k = self.ante.shape
+        if self.post.shape != (n, k):
+            raise ArrayError(f"post has shape {self.post.shape}, expected that of ante, {(n, k)}")
+        if self.agree is not None and self.agree.shape != (n, k, k):
+            raise ArrayError(f"agree has shape {self.agree.shape}, expected (N, K, K) = {(n, k, k)}")
+
+    def take(self, rows: IntArray) -> Signals:
+        """The signals of these queries."""
+        return Signals(self.ante[rows], self.post[rows], None if self.agree is None else self.agree[rows])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class JointBelief:
+    """A fitted joint belief; :meth:`fit` makes one, :meth:`condition` uses it.
+
+    Attributes:
+        low, high: range of the qualities it was fitted to; means are kept within it.
+        binary: whether only these two values occurred.
+        ante_mean, ante_sd: ``(K,)`` by which ex-ante signals are standardised.
+        weights: ``(K, 3)`` w, of intercept, own signal and mean signal.
+        loading: ``(K,)`` β.
+        spread: ``(K,)`` τ, 0 for binary quality.
+        post_weights: ``(K, 3)`` c.
+        post_slope: ``(K,)`` b; 0 for a post-hoc signal without skill.
+        post_sd: ``(K,)`` √v.
+        agreement: ``(K, K, 2, 2)`` P(agree | q_i, q_j), or None.
+    """
+
+    low: float
+    high: float
+    binary: bool
+    ante_mean: FloatArray
+    ante_sd: FloatArray
+    weights: FloatArray
+    loading: FloatArray
+    spread: FloatArray
+    post_weights: FloatArray
+    post_slope: FloatArray
+    post_sd: FloatArray
+    agreement: FloatArray | None = None
+
+    @classmethod
+    def fit(cls, signals: Signals, quality: FloatArray) -> JointBelief:
+        """Learn from N queries that every model has answered.
+
+        Args:
+            signals: of the same N queries; where they come from fitted estimators, out-of-fold ones.
+            quality: ``(N, K)`` quality of every answer, on any bounded scale.
+
+        Raises:
+            ArrayError: if quality does not fit the signals or is not finite.
+            CalibrationError: if there are fewer than two queries.
+        """
+        quality = np.asarray(quality, dtype=float)
+        if quality.shape != signals.ante.shape:
+            raise ArrayError(
+                f"quality has shape {quality.shape}, expected that of ante, {signals.ante.shape}"
+            )
+        if not np.isfinite(quality).all():
+            raise ArrayError("quality must be finite: leave out the queries that lack a score")
+        if len(quality) < 2:
+            raise CalibrationError(
+                f"a belief cannot be learned from {len(quality)} queries; label at least 30"
+            )
+        low, high = float(quality.min()), float(quality.max())
+        binary = bool(np.isin(quality, (low, high)).all())
+        high = high if high > low else low + 1.0
+        y = (quality - low) / (high - low)
+
+        ante_mean, ante_sd = _moments(signals.ante)
+        f = _features(signals.ante, ante_mean, ante_sd)
+        weights, loading, spread = _fit_response(f, y, binary)
+        post_weights, slope, sd = _fit_post(f, y, signals.post)
+        belief = cls(low, high, binary, ante_mean, ante_sd, weights, loading, spread, post_weights, slope, sd)
+        belief = belief._tempered(signals, y)
+        if binary and signals.agree is not None:
+            belief = belief._with_agreement(signals, y)
+        return belief
+
+    def condition(self, signals: Signals, ran: BoolArray) -> Belief:
+        """Belief about N queries, of which the models in ``ran`` ``(N, K)`` have answered.
+
+        Post-hoc signals and agreement of other models are not looked at.
+
+        Raises:
+            ArrayError: if the shapes do not fit.
+        """
+        if ran.shape != signals.ante.shape or ran.shape[1] != self.loading.size:
+            raise ArrayError(
+                f"ran has shape {ran.shape}, expected that of ante, {signals.ante.shape}, with "
+                f"{self.loading.size} models as fitted"
+            )
+        if self.agreement is None or signals.agree is None or not (ran.sum(axis=1) > 1).any():
+            return self._condition(signals, ran, None)
+        # the models whose agreement counts differ between sets of models run
+        mean = np.empty(ran.shape)
+        step = np.empty((*ran.shape, ran.shape[1]))
+        sets, member = np.unique(ran, axis=0, return_inverse=True)
+        for i in range(len(sets)):
+            rows = np.flatnonzero(member.ravel() == i)
+            compared = np.flatnonzero(sets[i])
+            if compared.size > _MOST_COMPARED:
+                best = np.argsort(-self.weights[compared, 0], kind="stable")[:_MOST_COMPARED]
+                compared = np.sort(compared[best])
+            part = self._condition(signals.take(rows), ran[rows], compared)
+            mean[rows], step[rows] = part.mean, part.step
+        return Belief(mean, step)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers and arrays by field name."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> JointBelief:
+        """Inverse of :meth:`to_dict`."""
+        return cls(**data)
+
+    def _condition(self, signals: Signals, ran: BoolArray, compared: IntArray | None) -> Belief:
+        f = _features(signals.ante, self.ante_mean, self.ante_sd)
+        weight, response = self._posterior(f, signals.post, ran)
+        if compared is not None and compared.size > 1 and signals.agree is not None:
+            weight, response = self._weigh_agreement(weight, response, signals.agree, compared)
+        mean = np.matmul(weight[:, None, :], response)[:, 0]
+        covariance = np.matmul((response * weight[:, :, None]).transpose(0, 2, 1), response)
+        covariance -= mean[:, :, None] * mean[:, None, :]
+        models = np.arange(mean.shape[1])
+        if self.binary:
+            covariance[:, models, models] = mean * (1 - mean)
+        else:
+            covariance[:, models, models] += self._remaining(ran)
+        step = self._step(mean, covariance, ran, signals)
+        return Belief(self.low + (self.high - self.low) * np.clip(mean, 0, 1), (self.high - self.low) * step)
+
+    def _posterior(self, f: FloatArray, post: FloatArray, ran: BoolArray) -> tuple[FloatArray, FloatArray]:
+        """Weights ``(N, G)`` of the nodes of θ, and the expected qualities ``(N, G, K)`` at each."""
+        node, log_weight = _nodes()
+        centre = np.einsum("nkd,kd->nk", f, self.weights)
+        prior = centre[:, None, :] + self.loading * node[:, None]
+        residual = post - np.einsum("nkd,kd->nk", f, self.post_weights)
+        residual = np.where(ran & np.isfinite(residual), residual, np.nan)
+        slope, variance = self.post_slope, self.post_sd**2
+        if self.binary:
+            evidence = np.nan_to_num((residual - slope / 2) * slope / variance)
+            prior = _logistic(prior)
+            odds = prior * np.exp(np.clip(evidence, -30, 30))[:, None, :]
+            likelihood = odds + (1 - prior)
+            response = odds / likelihood
+            log_likelihood = np.log(likelihood)
+        else:
+            heard = np.where(np.isfinite(residual), slope, 0.0)[:, None, :]
+            total = heard**2 * self.spread**2 + variance
+            surprise = np.nan_to_num(residual)[:, None, :] * (heard != 0) - heard * prior
+            response = prior + heard * self.spread**2 / total * surprise
+            log_likelihood = -0.5 * surprise**2 / total
+        log_weight = log_weight + log_likelihood.sum(axis=2)
+        weight = np.exp(log_weight - log_weight.max(axis=1, keepdims=True))
+        return weight / weight.sum(axis=1, keepdims=True), response
+
+    def _remaining(self, ran: BoolArray) -> FloatArray:
+        """``(N, K)`` variance of a graded quality once θ is known."""
+        heard = np.where(ran, self.post_slope, 0.0)
+        return self.spread**2 * self.post_sd**2 / (heard**2 * self.spread**2 + self.post_sd**2)
+
+    def _weigh_agreement(
+        self, weight: FloatArray, response: FloatArray, agree: NDArray[np.int8], compared: IntArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """Split each node by which of the compared answers are right, and weigh the splits by their agreement."""
+        queries, nodes, models = response.shape
+        right = _patterns(compared.size)
+        seen = agree[:, compared[:, None], compared]
+        log_odds = np.zeros((queries, len(right)))
+        leads = np.ones((queries, compared.size), dtype=bool)
+        for j in range(1, compared.size):
+            for i in range(j):
+                log_odds += self._log_agreement(
+                    seen[:, i, j], leads[:, i], compared[[i, j]], right[:, [i, j]]
+                )
+            # one answer speaks for a group of equal ones: agreement is transitive, and counts once
+            leads[:, j] = ~((seen[:, :j, j] == 1) & leads[:, :j]).any(axis=1)
+        chosen = response[:, :, None, compared]
+        split = np.where(right == 1, chosen, 1 - chosen).prod(axis=3)
+        weight = (
+            weight[:, :, None] * split * np.exp(log_odds - log_odds.max(axis=1, keepdims=True))[:, None, :]
+        )
+        weight = weight / weight.sum(axis=(1, 2), keepdims=True)
+        response = np.repeat(response[:, :, None, :], len(right), axis=2)
+        response[..., compared] = right
+        return weight.reshape(queries, -1), response.reshape(queries, -1, models)
+
+    def _log_agreement(
+        self, seen: NDArray[np.int8], leads: BoolArray, pair: IntArray, right: IntArray
+    ) -> FloatArray:
+        """``(N, patterns)`` log-likelihood of whether one pair of answers agrees."""
+        assert self.agreement is not None
+        chance = self.agreement[pair[0], pair[1]][right[:, 0], right[:, 1]]
+        said_yes, said_no = (leads & (seen == 1))[:, None], (leads & (seen == 0))[:, None]
+        return np.where(said_yes, np.log(chance), 0.0) + np.where(said_no, np.log1p(-chance), 0.0)
+
+    def _step(self, mean: FloatArray, covariance: FloatArray, ran: BoolArray, signals: Signals) -> FloatArray:
+        """``(N, K, K)`` by how much each model's next answer will move all means."""
+        models = np.arange(mean.shape[1])
+        own = covariance[:, models, models]
+        sd = np.sqrt(self.post_slope**2 * own + self.post_sd**2)
+        step = covariance * (self.post_slope / sd)[:, :, None]
+        if self.agreement is not None and signals.agree is not None and ran.any():
+            step = self._with_check(step, mean, covariance, ran, sd)
+        step[ran] = 0.0
+        return step
+
+    def _with_check(
+        self, step: FloatArray, mean: FloatArray, covariance: FloatArray, ran: BoolArray, sd: FloatArray
+    ) -> FloatArray:
+        """Add the news whether the next answer agrees with the best in hand.
+
+        The two pieces of news of one call span a plane of updates; what is returned is its principal direction.
+        """
+        assert self.agreement is not None
+        queries, models = mean.shape
+        each, k = np.arange(queries), np.arange(models)
+        best = np.where(ran, mean, -np.inf).argmax(axis=1)
+        # P(agree | q_i, q_best) = a + b·q_i + c·q_best + d·q_i·q_best
+        chance = self.agreement[:, best].transpose(1, 0, 2, 3)
+        a, both = chance[..., 0, 0], chance[..., 1, 1]
+        b, c = chance[..., 1, 0] - a, chance[..., 0, 1] - a
+        d = both - a - b - c
+        m_best, joint = (
+            mean[each, best][:, None],
+            covariance[each, :, best] + mean * mean[each, best][:, None],
+        )
+        expected = a + b * mean + c * m_best + d * joint
+        # covariance of all qualities with the agreement: the product linearised, but for the two concerned exact
+        moved = (b + d * m_best)[:, :, None] * covariance
+        moved += (c + d * mean)[:, :, None] * covariance[each, best][:, None, :]
+        moved[:, k, k] = a * mean + b * mean + c * joint + d * joint - mean * expected
+        moved[each, :, best] = (a + c) * m_best + (b + d) * joint - m_best * expected
+        # the part of it that the post-hoc signal does not tell
+        shared = self.post_slope * moved[:, k, k] / sd
+        left = np.maximum(expected * (1 - expected) - shared**2, 1e-9)
+        second = (moved - shared[:, :, None] * step) / np.sqrt(left)[:, :, None]
+        second[~ran.any(axis=1)] = 0.0
+        g11, g22, g12 = (step**2).sum(axis=2), (second**2).sum(axis=2), (step * second).sum(axis=2)
+        angle = 0.5 * np.arctan2(2 * g12, g11 - g22)[:, :, None]
+        return np.cos(angle) * step + np.sin(angle) * second
+
+    def _tempered(self, signals: Signals, y: FloatArray) -> JointBelief:
+        """Widen the post-hoc noise as far as makes the belief most likely: a guard against signals that repeat
+        one another more than the model says."""
+        if not self.post_slope.any():
+            return self
+        f = _features(signals.ante, self.ante_mean, self.ante_sd)
+        everything = np.ones(y.shape, dtype=bool)
+        candidates = [replace(self, post_sd=self.post_sd / np.sqrt(temper)) for temper in _TEMPERS]
+        scores = []
+        for candidate in candidates:
+            weight, response = candidate._posterior(f, signals.post, everything)
+            mean = np.matmul(weight[:, None, :], response)[:, 0]
+            scores.append(_brier(mean, y))
+        return candidates[int(np.argmin(scores))]
+
+    def _with_agreement(self, signals: Signals, y: FloatArray) -> JointBelief:
+        """Learn how agreement depends on being right; kept only if it makes the belief better."""
+        agreement = _fit_agreement(signals.agree, y)
+        if agreement is None:
+            return self
+        candidate = replace(self, agreement=agreement)
+        everything = np.ones(y.shape, dtype=bool)
+        without = _brier(self.condition(signals, everything).mean, self.low + (self.high - self.low) * y)
+        with_it = _brier(candidate.condition(signals, everything).mean, self.low + (self.high - self.low) * y)
+        return candidate if with_it < without else self
+
+
+def _brier(mean: FloatArray, y: FloatArray) -> float:
+    return float(np.mean((mean - y) ** 2))
+
+
+def _logistic(x: FloatArray) -> FloatArray:
+    return 1 / (1 + np.exp(-np.clip(x, -30, 30)))
+
+
+def _nodes() -> tuple[FloatArray, FloatArray]:
+    """Gauss-Hermite nodes of N(0, 1) and the logarithm of their weights, ``(G,)`` each."""
+    return _NODE, _LOG_WEIGHT
+
+
+_NODE, _weight = np.polynomial.hermite_e.hermegauss(_NODES)
+_LOG_WEIGHT = np.log(_weight / _weight.sum())
+
+
+def _patterns(models: int) -> IntArray:
+    """``(2**models, models)`` of 0 and 1."""
+    return (np.arange(1 << models)[:, None] >> np.arange(models)) & 1
+
+
+def _moments(x: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Mean and standard deviation of each column, of what is there; 0 and 1 for an empty or constant one."""
+    there = np.isfinite(x)
+    count = np.maximum(there.sum(axis=0), 1)
+    mean = np.where(there, x, 0.0).sum(axis=0) / count
+    variance = (np.where(there, x - mean, 0.0) ** 2).sum(axis=0) / count
+    sd = np.sqrt(variance)
+    return mean, np.where(sd > 1e-12, sd, 1.0)
+
+
+def _features(ante: FloatArray, mean: FloatArray, sd: FloatArray) -> FloatArray:
+    """``(N, K, 3)`` f(x): 1, own signal, mean signal; a missing signal counts as its average."""
+    z = (ante - mean) / sd
+    z = np.clip(np.where(np.isfinite(z), z, 0.0), -10, 10)
+    return np.stack([np.ones_like(z), z, np.broadcast_to(z.mean(axis=1, keepdims=True), z.shape)], axis=2)
+
+
+def _fit_response(f: FloatArray, y: FloatArray, binary: bool) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """w ``(K, 3)``, β ``(K,)`` and τ ``(K,)`` by EM over θ, slopes drawn to their mean over the models."""
+    queries, models, size = f.shape
+    node, log_weight = _nodes()
+    start = (y.sum(axis=0) + 0.5) / (queries + 1)
+    centre0 = np.log(start / (1 - start)) if binary else y.mean(axis=0)
+    spread = np.zeros(models) if binary else np.maximum(y.std(axis=0), 1e-3)
+    w = np.zeros((models, size + 1))  # the last column is β
+    w[:, 0] = centre0
+    w[:, -1] = 0.7 if binary else 0.5 * spread
+    information = np.zeros((models, size + 1, size + 1))
+    for _ in range(_ITERATIONS):
+        eta = np.einsum("nkd,kd->nk", f, w[:, :-1])[:, None, :] + w[:, -1] * node[:, None]
+        if binary:
+            p = _logistic(eta)
+            log_likelihood = np.where(y[:, None, :] > 0.5, np.log(p), np.log1p(-p)).sum(axis=2)
+            error, curvature = y[:, None, :] - p, p * (1 - p)
+        else:
+            error = y[:, None, :] - eta
+            log_likelihood = (-0.5 * (error / spread) ** 2).sum(axis=2)
+            curvature = np.broadcast_to(1 / spread**2, error.shape)
+        share = np.exp(log_likelihood + log_weight - (log_likelihood + log_weight).max(axis=1, keepdims=True))
+        share /= share.sum(axis=1, keepdims=True)
+        if not binary:
+            moment = np.einsum("ng,ngk->k", share, error**2) / queries
+            error = error / spread**2
+            spread = np.sqrt(np.maximum(moment, 1e-6))
+        pull = np.full(size + 1, _RIDGE if binary else _RIDGE / float(np.mean(spread**2)) * 0.25)
+        pull[0], pull[-1] = 1.0, 1.0
+        target = np.broadcast_to(w.mean(axis=0), w.shape).copy()
+        target[:, 0] = centre0
+        for k in range(models):
+            e, h, fk = error[:, :, k] * share, curvature[:, :, k] * share, f[:, k]
+            gradient = np.append(fk.T @ e.sum(axis=1), (e @ node).sum())
+            hessian = np.empty((size + 1, size + 1))
+            hessian[:-1, :-1] = fk.T @ (fk * h.sum(axis=1)[:, None])
+            hessian[:-1, -1] = hessian[-1, :-1] = fk.T @ (h @ node)
+            hessian[-1, -1] = (h @ node**2).sum()
+            information[k] = hessian
+            w[k] += np.linalg.solve(hessian + np.diag(pull), gradient - pull * (w[k] - target[k]))
+    for k in range(models):
+        slopes = w[k, 1:-1]
+        wald = slopes @ information[k, 1:-1, 1:-1] @ slopes
+        w[k, 1:-1] *= max(0.0, 1 - _CHI2_2 / max(wald, 1e-12))
+    return w[:, :-1], w[:, -1], spread
+
+
+def _fit_post(f: FloatArray, y: FloatArray, post: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """c ``(K, 3)``, b ``(K,)`` and √v ``(K,)`` by ridge regression of each post-hoc signal on f(x) and quality."""
+    models = y.shape[1]
+    weights, slope, sd = np.zeros((models, f.shape[2])), np.zeros(models), np.ones(models)
+    for k in range(models):
+        there = np.isfinite(post[:, k])
+        design = np.column_stack([f[there, k], y[there, k]])
+        signal = post[there, k]
+        if there.sum() <= design.shape[1] + 1 or not y[there, k].std() > 0:
+            continue
+        gram = design.T @ design + np.diag([0.0, _RIDGE, _RIDGE, 0.0])
+        solution = np.linalg.solve(gram, design.T @ signal)
+        variance = ((signal - design @ solution) ** 2).sum() / (there.sum() - design.shape[1])
+        variance = max(float(variance), 1e-6 * float(signal.var()), 1e-12)
+        wald = solution[-1] ** 2 / (variance * np.linalg.inv(gram)[-1, -1])
+        shrink = max(0.0, 1 - _CHI2_1 / max(wald, 1e-12))
+        weights[k], slope[k], sd[k] = solution[:-1], solution[-1] * shrink, np.sqrt(variance)
+        weights[k, 0] += solution[-1] * (1 - shrink) * y[there, k].mean()
+    return weights, slope, sd
+
+
+def _fit_agreement(agree: NDArray[np.int8] | None, y: FloatArray) -> FloatArray | None:
+    """``(K, K, 2, 2)`` P(agree | q_i, q_j): each pair's counts, smoothed by ten queries at the rate of all pairs."""
+    if agree is None or not (agree >= 0).any():
+        return None
+    models = y.shape[1]
+    off_diagonal = ~np.eye(models, dtype=bool)
+    one_hot = np.stack([1 - y, y], axis=2)
+    known = (agree >= 0) & off_diagonal
+    total = np.einsum("nij,nia,njb->ijab", known.astype(float), one_hot, one_hot)
+    equal = np.einsum("nij,nia,njb->ijab", ((agree == 1) & known).astype(float), one_hot, one_hot)
+    overall = equal.sum() / max(total.sum(), 1.0)
+    pooled = (equal.sum(axis=(0, 1)) + 10 * overall) / (total.sum(axis=(0, 1)) + 10)
+    rate: FloatArray = np.clip((equal + 10 * pooled) / (total + 10), 0.005, 0.995)
+    return rate
