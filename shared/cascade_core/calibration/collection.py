@@ -1,0 +1,461 @@
+"""Runs the user's models on their prompts, once, and keeps every answer the moment it is there.
+
+A model is handed over as a function from a prompt to an :class:`~cascade_core.Answer`, plain or async; retries and
+rate limits are its own. Prompts are worked through in their order, each model with its own number of calls at a time,
+so that wherever a run stops, the first prompts are complete. What a run does:
+
+1. looks into the store and leaves out what is answered there;
+2. calls, and commits each answer before the next call of that worker starts. Answers of plain functions are committed
+   in the thread that made the call, so that Ctrl-C loses none;
+3. stops before ``max_spend`` would be passed, or when a model fails several times in a row.
+
+A rerun goes on where the last run stopped, however that was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+from cascade_core.calibration.prompts import Prompt, checked_prompts
+from cascade_core.calibration.store import Store, fingerprint
+from cascade_core.calibration.table import AnswerTable
+from cascade_core.errors import CalibrationError, ConfigurationError
+from cascade_core.policy import check_names
+from cascade_core.values import Answer, Price, Query, Usage
+
+Ask = Callable[[Prompt], Answer | Awaitable[Answer]]
+"""A model: returns the answer to a prompt, or an awaitable of it."""
+
+_CHARS_PER_TOKEN = 4.0
+_OUTPUT_TOKENS = 200
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run would do. ``dollars`` by model, None without a price; ``total`` None unless all have one."""
+
+    calls: Mapping[str, int]
+    dollars: Mapping[str, float | None]
+
+    @property
+    def total_calls(self) -> int:
+        """Calls still to make."""
+        return sum(self.calls.values())
+
+    @property
+    def total(self) -> float | None:
+        """Expected US dollars of those calls."""
+        known = [dollars for dollars in self.dollars.values() if dollars is not None]
+        return sum(known) if len(known) == len(self.dollars) else None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is. Counts are of this run; ``expected`` is its total in US dollars as estimated now."""
+
+    done: int
+    failed: int
+    total: int
+    spent: float
+    expected: float | None
+    seconds: float
+
+    @property
+    def rate(self) -> float:
+        """Calls per second."""
+        return self.done / self.seconds if self.seconds > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class Collection:
+    """What a run left behind.
+
+    Attributes:
+        table: every answer to these prompts in the store, not yet scored.
+        prompts: the prompts, without duplicates.
+        calls: calls made by this run, failed ones included.
+        failed: failed calls of this run, by model.
+        spent: US dollars that this run's calls cost.
+        stopped: ``"complete"``, or ``"max_spend"`` when that ended it.
+    """
+
+    table: AnswerTable
+    prompts: tuple[Prompt, ...]
+    calls: int
+    failed: Mapping[str, int]
+    spent: float
+    stopped: Literal["complete", "max_spend"]
+
+
+def plan(
+    models: Iterable[str],
+    prompts: Iterable[str | Query | Mapping[str, Any]],
+    store: Store,
+    *,
+    prices: Mapping[str, Price | None] | None = None,
+    parameters: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Plan:
+    """Calls that :func:`collect` would make now, and what they will cost about.
+
+    Input is taken as four characters a token, output as what the model's answers in the store have on average, or
+    200 tokens.
+    """
+    queries = checked_prompts(prompts)
+    calls: dict[str, int] = {}
+    dollars: dict[str, float | None] = {}
+    for model in models:
+        name = fingerprint((parameters or {}).get(model))
+        job = _Job.open(model, queries, store, (prices or {}).get(model), name)
+        calls[model] = len(job.todo)
+        dollars[model] = job.expected()
+    return Plan(calls, dollars)
+
+
+def collect(
+    models: Mapping[str, Ask],
+    prompts: Iterable[str | Query | Mapping[str, Any]],
+    store: Store,
+    *,
+    prices: Mapping[str, Price | None] | None = None,
+    parameters: Mapping[str, Mapping[str, Any]] | None = None,
+    concurrency: int | Mapping[str, int] = 8,
+    max_spend: float | None = None,
+    max_failures: int = 5,
+    progress: Callable[[Progress], None] | bool = False,
+) -> Collection:
+    """Collect the answers of models to prompts.
+
+    Args:
+        models: the models by name.
+        prompts: texts, queries, :class:`Prompt` or mappings, see :func:`checked_prompts`.
+        store: where answers are kept and looked for.
+        prices: prices by model name, for the costs and for ``max_spend``.
+        parameters: each model's parameters (temperature, …), part of its answers' key.
+        concurrency: calls at a time, for each model or by name.
+        max_spend: most US dollars that this run may cost, by expected costs of the calls in flight.
+        max_failures: failures of one model in a row after which the run stops.
+        progress: called after every call; True shows a bar.
+
+    Returns:
+        What was collected. A prompt that a model failed on has no answer of it; the next run tries again.
+
+    Raises:
+        CalibrationError: bad prompts, a model that keeps failing (its name and last error are in the message and the
+            store keeps what was collected), a full disk, or another collector at work on the store.
+        ConfigurationError: fewer than two models, or ``max_spend`` without the price of every model.
+    """
+    work = acollect(
+        models,
+        prompts,
+        store,
+        prices=prices,
+        parameters=parameters,
+        concurrency=concurrency,
+        max_spend=max_spend,
+        max_failures=max_failures,
+        progress=progress,
+    )
+    return run_blocking(work)
+
+
+async def acollect(
+    models: Mapping[str, Ask],
+    prompts: Iterable[str | Query | Mapping[str, Any]],
+    store: Store,
+    *,
+    prices: Mapping[str, Price | None] | None = None,
+    parameters: Mapping[str, Mapping[str, Any]] | None = None,
+    concurrency: int | Mapping[str, int] = 8,
+    max_spend: float | None = None,
+    max_failures: int = 5,
+    progress: Callable[[Progress], None] | bool = False,
+) -> Collection:
+    """:func:`collect` for a running event loop."""
+    check_names(tuple(models))
+    queries = checked_prompts(prompts)
+    prices = prices or {}
+    unpriced = [model for model in models if prices.get(model) is None]
+    if max_spend is not None and unpriced:
+        raise ConfigurationError(
+            f"max_spend needs the price of every model, and {unpriced[0]!r} has none: pass it in prices"
+        )
+    names = {model: fingerprint((parameters or {}).get(model)) for model in models}
+    with store.collecting():
+        store.add_prompts(queries)
+        jobs = [_Job.open(model, queries, store, prices.get(model), names[model]) for model in models]
+        run = _Run(store, jobs, max_spend, max_failures)
+        with _reporter(progress) as report:
+            await run.all(models, concurrency, report)
+    found = [model for model in models if store.answered(model, parameters=names[model])]
+    if len(found) < len(models):
+        missing = next(model for model in models if model not in found)
+        raise CalibrationError(f"model {missing!r} has not answered a single prompt: {run.why(missing)}")
+    return Collection(
+        table=store.table(list(models), parameters=names, prompts=queries),
+        prompts=tuple(queries),
+        calls=run.done,
+        failed={job.model: job.failed for job in jobs if job.failed},
+        spent=run.spent,
+        stopped="max_spend" if run.over_spend else "complete",
+    )
+
+
+def is_async(ask: Ask) -> bool:
+    """Whether a model is an async function, which runs in the event loop; others get a thread."""
+    return inspect.iscoroutinefunction(ask) or inspect.iscoroutinefunction(type(ask).__call__)
+
+
+def run_blocking(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine to its end, also where a loop is running already (a notebook): then in a thread of its own."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        return thread.submit(asyncio.run, work).result()
+
+
+def estimated_usage(prompt: Query, answer: Answer) -> Usage:
+    """The answer's usage, or four characters a token where the provider does not report it."""
+    if answer.usage is not None:
+        return answer.usage
+    return Usage(
+        input_tokens=_input_tokens(prompt),
+        output_tokens=round(len(answer.text) / _CHARS_PER_TOKEN) + 1,
+    )
+
+
+def _input_tokens(prompt: Query) -> int:
+    return round(prompt.sent_chars / _CHARS_PER_TOKEN) + 1
+
+
+@dataclass
+class _Job:
+    """What one model still has to do, and what its calls cost on average."""
+
+    model: str
+    parameters: str
+    price: Price | None
+    todo: deque[Prompt]
+    input_tokens: int
+    output_tokens: float
+    seen: int
+    failed: int = 0
+    failed_in_a_row: int = 0
+    last_error: BaseException | None = None
+
+    @classmethod
+    def open(
+        cls, model: str, prompts: list[Prompt], store: Store, price: Price | None, parameters: str
+    ) -> _Job:
+        """Look up what is answered already."""
+        answered = store.answered(model, parameters=parameters)
+        lengths: list[int] = []
+        if answered and price is not None:
+            table = store.table([model], parameters={model: parameters})
+            pairs = zip(table.queries, table.answers, strict=True)
+            lengths = [
+                estimated_usage(query, row[0]).output_tokens for query, row in pairs if row[0] is not None
+            ]
+        todo = deque(prompt for prompt in prompts if prompt.key not in answered)
+        return cls(
+            model=model,
+            parameters=parameters,
+            price=price,
+            todo=todo,
+            input_tokens=sum(map(_input_tokens, todo)),
+            output_tokens=sum(lengths) / len(lengths) if lengths else _OUTPUT_TOKENS,
+            seen=len(lengths),
+        )
+
+    def next(self) -> Prompt:
+        """Take the next prompt."""
+        prompt = self.todo.popleft()
+        self.input_tokens -= _input_tokens(prompt)
+        return prompt
+
+    def cost(self, prompt: Prompt, answer: Answer) -> float | None:
+        """What a call cost."""
+        return None if self.price is None else self.price.dollars(estimated_usage(prompt, answer))
+
+    def expected(self) -> float | None:
+        """What all calls that are left will cost."""
+        return self._dollars(self.input_tokens, len(self.todo))
+
+    def expected_next(self) -> float:
+        """What the next call will cost; 0 without a price."""
+        return self._dollars(_input_tokens(self.todo[0]), 1) or 0.0
+
+    def _dollars(self, input_tokens: int, calls: int) -> float | None:
+        if self.price is None:
+            return None
+        return self.price.dollars(
+            Usage(input_tokens=input_tokens, output_tokens=round(calls * self.output_tokens))
+        )
+
+    def learn(self, prompt: Prompt, answer: Answer) -> None:
+        """Take an answer's length into the average."""
+        self.seen += 1
+        self.output_tokens += (estimated_usage(prompt, answer).output_tokens - self.output_tokens) / self.seen
+
+
+@dataclass
+class _Run:
+    """One run: the workers and what they share. Lives in one event loop."""
+
+    store: Store
+    jobs: list[_Job]
+    max_spend: float | None
+    max_failures: int
+    done: int = 0
+    spent: float = 0.0
+    in_flight: float = 0.0
+    over_spend: bool = False
+    dead: _Job | None = None
+    began: float = field(default_factory=time.monotonic)
+
+    async def all(
+        self,
+        models: Mapping[str, Ask],
+        concurrency: int | Mapping[str, int],
+        report: Callable[[Progress], None],
+    ) -> None:
+        """Run every worker until the work is done or one stops the run."""
+        total = sum(len(job.todo) for job in self.jobs)
+        sizes = {
+            job.model: concurrency if isinstance(concurrency, int) else concurrency.get(job.model, 8)
+            for job in self.jobs
+        }
+        if min(sizes.values()) < 1:
+            raise ConfigurationError("concurrency must be at least 1")
+        report(self._progress(total))
+        # One thread per call of a plain function, and one that commits the answers of async models.
+        with ThreadPoolExecutor(sum(sizes.values())) as calls, ThreadPoolExecutor(1) as commits:
+            workers = [
+                asyncio.ensure_future(self._work(job, models[job.model], calls, commits, total, report))
+                for job in self.jobs
+                for _ in range(min(sizes[job.model], len(job.todo)))
+            ]
+            try:
+                await asyncio.gather(*workers)
+            finally:
+                for worker in workers:
+                    worker.cancel()
+                await asyncio.gather(*workers, return_exceptions=True)
+        if self.dead is not None:
+            raise CalibrationError(
+                f"model {self.dead.model!r} {self.why(self.dead.model)}. What was collected is in the store "
+                f"{self.store.name}; mend or leave out the model and run again"
+            ) from self.dead.last_error
+
+    def why(self, model: str) -> str:
+        """What a model's failures say."""
+        job = next(job for job in self.jobs if job.model == model)
+        if job.last_error is None:
+            return "was not called" + (", because max_spend was reached" if self.over_spend else "")
+        said = f"{type(job.last_error).__name__}: {job.last_error}"
+        return f"failed {job.failed_in_a_row} times in a row, the last time with {said}"
+
+    async def _work(
+        self,
+        job: _Job,
+        ask: Ask,
+        calls: ThreadPoolExecutor,
+        commits: ThreadPoolExecutor,
+        total: int,
+        report: Callable[[Progress], None],
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        while job.todo and self.dead is None and not self.over_spend:
+            expected = job.expected_next()
+            if self.max_spend is not None and self.spent + self.in_flight + expected > self.max_spend:
+                self.over_spend = True
+                return
+            prompt = job.next()
+            self.in_flight += expected
+            try:
+                if is_async(ask):
+                    answer = await _timed(ask, prompt)
+                    await loop.run_in_executor(commits, self._keep, job, prompt, answer)
+                else:
+                    answer = await loop.run_in_executor(calls, self._ask_and_keep, job, ask, prompt)
+            except CalibrationError:
+                raise  # the store's: without it there is no point in going on
+            except Exception as error:
+                job.failed += 1
+                job.failed_in_a_row += 1
+                job.last_error = error
+                self.store.fail(prompt.key, job.model, error, parameters=job.parameters)
+                if job.failed_in_a_row >= self.max_failures:
+                    self.dead = job
+            else:
+                job.failed_in_a_row = 0
+                job.learn(prompt, answer)
+                self.spent += job.cost(prompt, answer) or 0.0
+            finally:
+                self.in_flight -= expected
+                self.done += 1
+            report(self._progress(total))
+
+    def _ask_and_keep(self, job: _Job, ask: Ask, prompt: Prompt) -> Answer:
+        began = time.perf_counter()
+        answer = ask(prompt)
+        if inspect.isawaitable(answer):
+            answer = asyncio.run(_awaited(answer))
+        answer = _checked(answer, time.perf_counter() - began)
+        self._keep(job, prompt, answer)
+        return answer
+
+    def _keep(self, job: _Job, prompt: Prompt, answer: Answer) -> None:
+        self.store.put(
+            prompt.key, job.model, answer, cost=job.cost(prompt, answer), parameters=job.parameters
+        )
+
+    def _progress(self, total: int) -> Progress:
+        left = [job.expected() for job in self.jobs]
+        known = [dollars for dollars in left if dollars is not None]
+        return Progress(
+            done=self.done,
+            failed=sum(job.failed for job in self.jobs),
+            total=total,
+            spent=self.spent,
+            expected=self.spent + self.in_flight + sum(known) if len(known) == len(left) else None,
+            seconds=time.monotonic() - self.began,
+        )
+
+
+async def _timed(ask: Ask, prompt: Prompt) -> Answer:
+    began = time.perf_counter()
+    answer = ask(prompt)
+    if inspect.isawaitable(answer):
+        answer = await answer
+    return _checked(answer, time.perf_counter() - began)
+
+
+async def _awaited(answer: Awaitable[Answer]) -> Answer:
+    return await answer
+
+
+def _checked(answer: object, seconds: float) -> Answer:
+    if not isinstance(answer, Answer):
+        raise TypeError(f"the model returned {type(answer).__name__}, expected a cascade_core.Answer")
+    return answer if answer.latency is not None else answer.model_copy(update={"latency": seconds})
+
+
+def _reporter(progress: Callable[[Progress], None] | bool) -> Any:
+    from contextlib import nullcontext
+
+    if progress is True:
+        from cascade_core.calibration.progress import Bar
+
+        return Bar()
+    return nullcontext(progress or (lambda _: None))
