@@ -1,0 +1,35 @@
+"""One chat model, or one runnable, made of several: each query is answered by the cheapest run that will do.
+
+Public names are loaded when they are first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cascade_langchain._policy import UncalibratedWarning
+    from cascade_langchain.chat_model import ChatCascade
+
+_HOME = {
+    "_policy": ("UncalibratedWarning",),
+    "chat_model": ("ChatCascade",),
+}
+_MODULE = {name: module for module, names in _HOME.items() for name in names}
+
+__all__ = ["ChatCascade", "UncalibratedWarning"]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name on first use."""
+    if name not in _MODULE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_MODULE[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """Public names, loaded or not."""
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,347 @@
+"""How a composite runs one query: a job that knows no I/O, and a driver that does, for sync code and for async.
+
+The outer run is a chain run, and every call of a member is a child of it, so that traces nest and handlers count
+each token once. A driver alternates between the episode, which decides, and the members, which answer:
+
+- the coming call is not certainly the last: it runs to its end as a draft, unseen; the episode then decides;
+- it is the last, and the caller streams: its chunks are passed on as they come;
+- it fails before anything was passed on: the episode goes on without that member;
+- it fails afterwards: the error is the caller's.
+
+What the caller gets carries the decision record; of a stream, its last chunk does.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.callbacks import AsyncCallbackManager, CallbackManager
+from langchain_core.messages import BaseMessageChunk
+from langchain_core.runnables.config import ensure_config
+from langchain_core.tracers._streaming import _StreamingCallbackHandler
+
+from cascade_core.errors import AllModelsFailedError
+from cascade_core.values import Answer, Call, DecisionRecord, Query, Stop
+from cascade_langchain._messages import answer_of, as_last_chunk, is_last_chunk, merged, with_record
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+    from uuid import UUID
+
+    from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
+    from langchain_core.runnables import RunnableConfig
+
+    from cascade_core.health import Health
+    from cascade_core.policy import Policy
+    from cascade_langchain._members import AnyRunnable, Members
+
+CALL_EVENT, STOP_EVENT = "cascade_call", "cascade_stop"
+"""Names of the custom events: before each call, and when the answer is chosen."""
+
+_log = logging.getLogger("cascade_langchain")
+
+
+class Job:
+    """One query of a composite: what to call with what, and what has come back so far.
+
+    A subclass says what the members' outputs mean.
+
+    Args:
+        name: of the outer run.
+        input: what every member is called with.
+        query: the same as the policy sees it.
+        policy: decides.
+        health: which members are down; shared by all jobs of the composite.
+        members: what is called.
+        allowed: names of the members that may be called.
+        hidden: call every member as a draft, even the last: somebody further out decides what is shown.
+        kwargs: further arguments for the members.
+        scope: callbacks, tags, metadata and verbosity of the outer run alone.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        input: Any,
+        query: Query,
+        policy: Policy,
+        health: Health,
+        members: Members,
+        allowed: Collection[str],
+        hidden: bool = False,
+        kwargs: Mapping[str, Any] | None = None,
+        scope: Mapping[str, Any] | None = None,
+    ) -> None:
+        down = health.down()
+        up = [member for member in allowed if member not in down] if down else None
+        self.episode = policy.start(query, only=up or allowed)
+        self.name = name
+        self.input = input
+        self.kwargs = kwargs or {}
+        self.scope = scope or {}
+        self.run_id: UUID | None = None
+        self.output: Any = None
+        self._health = health
+        self._members = members
+        self._hidden = hidden
+        self._outputs: dict[str, Any] = {}
+        self._chunks: list[Any] = []
+        self._held: Any = None
+        self._calls = 0
+        self._model = ""
+        self._started = 0.0
+
+    # -- what a subclass knows -----------------------------------------------------------------------------------
+
+    def read(self, output: Any, latency: float) -> Answer:
+        """A member's output as the policy sees it."""
+        return answer_of(output, latency)
+
+    def seal(self, output: Any, record: DecisionRecord) -> Any:
+        """The output with the record on it."""
+        return with_record(output, record)
+
+    def chunk(self, output: Any) -> Any:
+        """A whole output as the only chunk of a stream; a chunk as it is."""
+        return output if isinstance(output, BaseMessageChunk) else as_last_chunk(output)
+
+    # -- the episode ---------------------------------------------------------------------------------------------
+
+    def next(self) -> Call | Stop:
+        """The next step. The outcome of a call must be told: by ``answered`` or ``fail``."""
+        try:
+            step = self.episode.next()
+        except AllModelsFailedError as error:
+            raise error from next(iter(error.failures.values()))
+        if isinstance(step, Call):
+            self._model = step.model
+            self._calls += 1
+            self._started = perf_counter()
+        return step
+
+    def member(self, call: Call) -> AnyRunnable:
+        """What to call."""
+        return self._members(call.model, draft=self._hidden or not call.final)
+
+    def take(self, output: Any) -> None:
+        """The output of a call that ran to its end unseen."""
+        self._outputs[self._model] = output
+
+    def release(self, chunk: Any) -> Iterator[Any]:
+        """What of a live call may be passed on now. A chunk that ends the message waits for the record."""
+        chunk = self.chunk(chunk)
+        self._chunks.append(chunk)
+        ready = [] if self._held is None else [self._held.model_copy(update={"chunk_position": None})]
+        self._held = chunk if is_last_chunk(chunk) else None
+        if self._held is None:
+            ready.append(chunk)
+        for item in ready:
+            passed_on = perf_counter()
+            yield item
+            self._started += perf_counter() - passed_on  # what the consumer does meanwhile is not the model's latency
+
+    def answered(self) -> None:
+        """The call has come to a good end."""
+        if self._chunks:
+            self._outputs[self._model] = merged(self._chunks)
+        elif self._model not in self._outputs:
+            self.fail(ValueError("the stream ended without a chunk"))
+            return
+        answer = self.read(self._outputs[self._model], perf_counter() - self._started)
+        self.episode.observe(answer, released=bool(self._chunks))
+        self._health.succeeded(self._model)
+
+    def fail(self, error: Exception) -> None:
+        """The call has failed.
+
+        Raises:
+            Exception: the same, if it is not ours to handle, or if part of the answer has been passed on.
+        """
+        if _passes_through(error):
+            raise error
+        self._health.failed(self._model)
+        if self._chunks:
+            raise error
+        _log.warning("model %r failed with %s", self._model, type(error).__name__)
+        self.episode.fail(error)
+
+    def finish(self, stop: Stop) -> DecisionRecord:
+        """Settle the output."""
+        record = self.episode.record
+        self.output = self.seal(self._outputs[stop.model], record)
+        return record
+
+    def rest(self, record: DecisionRecord) -> Iterator[Any]:
+        """What a streaming caller has not got yet."""
+        if not self._chunks:
+            yield self.chunk(self.output)
+        elif self._held is not None:
+            yield self.seal(self._held, record)
+
+    # -- the run tree --------------------------------------------------------------------------------------------
+
+    def manager_arguments(self, config: RunnableConfig) -> tuple[Any, ...]:
+        """Arguments for a callback manager of the outer run."""
+        scope = self.scope
+        return (
+            config.get("callbacks"),
+            scope.get("callbacks"),
+            scope.get("verbose", False),
+            config.get("tags"),
+            scope.get("tags"),
+            config.get("metadata"),
+            scope.get("metadata"),
+        )
+
+    def start_arguments(self, config: RunnableConfig) -> dict[str, Any]:
+        """Arguments for the start of the outer run."""
+        return {"name": config.get("run_name") or self.name, "run_id": config.pop("run_id", None)}
+
+    def under(self, config: RunnableConfig, callbacks: Any) -> RunnableConfig:
+        """Configuration of a call below the outer run."""
+        child = config.copy()
+        child["callbacks"] = callbacks
+        child.pop("run_name", None)
+        return child
+
+    @property
+    def call_tag(self) -> str:
+        """Tag of the run of the call."""
+        return f"cascade:call:{self._calls}"
+
+    def live(self, call: Call) -> bool:
+        """Whether the call may be streamed as it runs."""
+        return call.final and not self._hidden
+
+
+def drive(job: Job, config: RunnableConfig | None, *, stream: bool) -> Iterator[Any]:
+    """Run a job. Yields chunks if ``stream``, else nothing; the answer is then ``job.output``."""
+    config = ensure_config(config)
+    manager = CallbackManager.configure(*job.manager_arguments(config))
+    run = manager.on_chain_start(None, job.input, **job.start_arguments(config))
+    job.run_id = run.run_id
+    try:
+        chunks = _steps(job, run, config, stream=stream)
+        tap = _tap(run.handlers) if stream else None
+        yield from chunks if tap is None else tap.tap_output_iter(run.run_id, chunks)
+    except BaseException as error:
+        run.on_chain_error(error)
+        raise
+    run.on_chain_end(job.output)
+
+
+def _steps(job: Job, run: CallbackManagerForChainRun, config: RunnableConfig, *, stream: bool) -> Iterator[Any]:
+    while isinstance(step := job.next(), Call):
+        callbacks = run.get_child(job.call_tag)
+        callbacks.on_custom_event(CALL_EVENT, step.model_dump(), run_id=run.run_id)
+        member, below = job.member(step), job.under(config, callbacks)
+        try:
+            if stream and job.live(step):
+                with closing(member.stream(job.input, below, **job.kwargs)) as chunks:
+                    for chunk in chunks:
+                        yield from job.release(chunk)
+            else:
+                job.take(member.invoke(job.input, below, **job.kwargs))
+        except Exception as error:
+            job.fail(error)
+        else:
+            job.answered()
+    record = job.finish(step)
+    run.get_child().on_custom_event(STOP_EVENT, record.payload(), run_id=run.run_id)
+    if stream:
+        yield from job.rest(record)
+
+
+async def adrive(job: Job, config: RunnableConfig | None, *, stream: bool) -> AsyncIterator[Any]:
+    """As :func:`drive`."""
+    config = ensure_config(config)
+    manager = AsyncCallbackManager.configure(*job.manager_arguments(config))
+    run = await manager.on_chain_start(None, job.input, **job.start_arguments(config))
+    job.run_id = run.run_id
+    try:
+        chunks = _asteps(job, run, config, stream=stream)
+        tap = _tap(run.handlers) if stream else None
+        async with aclosing(chunks if tap is None else tap.tap_output_aiter(run.run_id, chunks)) as tapped:
+            async for chunk in tapped:
+                yield chunk
+    except BaseException as error:
+        await run.on_chain_error(error)
+        raise
+    await run.on_chain_end(job.output)
+
+
+async def _asteps(
+    job: Job, run: AsyncCallbackManagerForChainRun, config: RunnableConfig, *, stream: bool
+) -> AsyncIterator[Any]:
+    while isinstance(step := job.next(), Call):
+        callbacks = run.get_child(job.call_tag)
+        await callbacks.on_custom_event(CALL_EVENT, step.model_dump(), run_id=run.run_id)
+        member, below = job.member(step), job.under(config, callbacks)
+        try:
+            if stream and job.live(step):
+                async with aclosing(member.astream(job.input, below, **job.kwargs)) as chunks:
+                    async for chunk in chunks:
+                        for item in job.release(chunk):
+                            yield item
+            else:
+                job.take(await member.ainvoke(job.input, below, **job.kwargs))
+        except Exception as error:
+            job.fail(error)
+        else:
+            job.answered()
+    record = job.finish(step)
+    await run.get_child().on_custom_event(STOP_EVENT, record.payload(), run_id=run.run_id)
+    if stream:
+        for item in job.rest(record):
+            yield item
+
+
+def run_to_end(job: Job, config: RunnableConfig | None) -> Any:
+    """Run a job and return its answer."""
+    for _ in drive(job, config, stream=False):
+        pass
+    return job.output
+
+
+async def arun_to_end(job: Job, config: RunnableConfig | None) -> Any:
+    """Run a job and return its answer."""
+    async for _ in adrive(job, config, stream=False):
+        pass
+    return job.output
+
+
+def _tap(handlers: Iterable[object]) -> Any:
+    """The handler that wants to see the chunks of the outer run: that of ``astream_events`` or ``astream_log``."""
+    return next((handler for handler in handlers if isinstance(handler, _StreamingCallbackHandler)), None)
+
+
+@contextmanager
+def closing(chunks: Iterator[Any]) -> Iterator[Iterator[Any]]:
+    """Close a member's stream at the end, so that its run ends before ours; not every iterator can be."""
+    try:
+        yield chunks
+    finally:
+        if hasattr(chunks, "close"):
+            chunks.close()
+
+
+@asynccontextmanager
+async def aclosing(chunks: AsyncIterator[Any]) -> AsyncIterator[AsyncIterator[Any]]:
+    """As :func:`closing`."""
+    try:
+        yield chunks
+    finally:
+        if hasattr(chunks, "aclose"):
+            await chunks.aclose()
+
+
+def _passes_through(error: Exception) -> bool:
+    """Whether an exception is no failure but LangGraph's way to interrupt: it must reach the graph."""
+    errors = sys.modules.get("langgraph.errors")
+    return errors is not None and isinstance(error, errors.GraphBubbleUp)

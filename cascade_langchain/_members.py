@@ -1,0 +1,187 @@
+"""The runnables a composite chooses among: by name, ready to be called in the open or as a draft."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from langchain_core.language_models.chat_models import BaseChatModel
+from langchain_core.runnables import Runnable
+from langchain_core.runnables.base import RunnableBindingBase
+
+from cascade_core.errors import ConfigurationError
+
+AnyRunnable = Runnable[Any, Any]
+Prepare = Callable[[AnyRunnable], AnyRunnable]
+
+DRAFT_TAG = "nostream"
+"""Tag that LangGraph takes as: do not show this model's tokens."""
+
+_NAMES = ("model_name", "model", "model_id", "deployment_name", "azure_deployment")
+
+
+class Members:
+    """Runnables by name, each also as a draft: a twin that shows nobody what it says.
+
+    ``prepare`` is applied to the twin that is asked for when it is first asked for: binding tools or a schema is
+    each model's own business. A member that cannot be prepared is not able.
+    """
+
+    def __init__(self, models: Mapping[str, AnyRunnable], prepare: Prepare | None = None) -> None:
+        self.models = models
+        self._prepare = prepare
+        self._ready: dict[tuple[str, bool], AnyRunnable] = {}
+        self.able = frozenset(models)
+        if prepare is not None:
+            refused = {name: error for name in models if (error := self._refusal(name)) is not None}
+            self.able -= refused.keys()
+            if not self.able:
+                raise next(iter(refused.values()))
+
+    def __call__(self, name: str, *, draft: bool) -> AnyRunnable:
+        """The member of this name."""
+        key = (name, draft)
+        ready = self._ready.get(key)
+        if ready is None:
+            model = self.models[name]
+            ready = as_draft(model) if draft else model
+            if self._prepare is not None:
+                ready = self._prepare(ready)
+            self._ready[key] = ready
+        return ready
+
+    def prepared(self, prepare: Prepare) -> Members:
+        """The same models, each made ready by ``prepare``.
+
+        Raises:
+            NotImplementedError: if none of them can be.
+        """
+        return Members(self.models, prepare)
+
+    def _refusal(self, name: str) -> NotImplementedError | None:
+        try:
+            self(name, draft=False)
+        except NotImplementedError as error:
+            return error
+        return None
+
+    def denying(self, needs: frozenset[str]) -> dict[str, str]:
+        """Models whose profile denies one of the ``needs``, with that need."""
+        denied = {}
+        for name, model in self.models.items():
+            profile = profile_of(model)
+            lacking = sorted(need for need in needs if profile.get(need) is False)
+            if lacking:
+                denied[name] = lacking[0]
+        return denied
+
+
+def chat_models(models: object) -> dict[str, AnyRunnable]:
+    """Chat models by name, from what a user hands over.
+
+    Args:
+        models: a mapping from name to model, or a sequence of models, named by their own attributes. A model may
+            carry bound arguments or configuration.
+
+    Raises:
+        ConfigurationError: it is neither, or something in it is not a chat model or has no name of its own.
+    """
+    if isinstance(models, Mapping):
+        named = [(name, model) for name, model in models.items()]
+    elif isinstance(models, (list, tuple)):
+        named = [(None, model) for model in models]
+    else:
+        raise ConfigurationError(
+            f"models is of type {type(models).__name__}: expected a list of chat models, or a dictionary from name "
+            "to chat model"
+        )
+    found: list[tuple[str, AnyRunnable]] = []
+    for name, model in named:
+        chat = chat_model_of(model)
+        if chat is None:
+            what = repr(model) if isinstance(model, str) else f"an object of type {type(model).__name__}"
+            hint = (
+                "RunnableCascade takes any other runnable" if isinstance(model, Runnable)
+                else "build one first, for example with init_chat_model"
+            )
+            raise ConfigurationError(f"{what} is not a chat model: expected a BaseChatModel; {hint}")
+        if name is not None and (not isinstance(name, str) or not name):
+            raise ConfigurationError(f"{name!r} is not a model's name: expected a non-empty string")
+        found.append((name if name is not None else _own_name(chat), model))
+    from cascade_core.policy import check_names
+
+    check_names([name for name, _ in found])
+    return dict(found)
+
+
+def chat_model_of(runnable: object) -> BaseChatModel | None:
+    """The chat model inside a runnable: itself, or what bindings, retries or configurable fields wrap."""
+    while not isinstance(runnable, BaseChatModel):
+        inside = getattr(runnable, "bound", None) if isinstance(runnable, RunnableBindingBase) else None
+        if inside is None and isinstance(runnable, Runnable):
+            inside = runnable.__dict__.get("default") or runnable.__dict__.get("runnable")
+        if inside is None:
+            return None
+        runnable = inside
+    return runnable
+
+
+def profile_of(runnable: AnyRunnable) -> Mapping[str, Any]:
+    """What the model says of its own capabilities; empty if it says nothing."""
+    model = chat_model_of(runnable)
+    return (model.profile if model is not None else None) or {}
+
+
+def common_profile(models: Mapping[str, AnyRunnable]) -> dict[str, Any] | None:
+    """What all models can do: the and of what they all state, the least of the limits any states.
+
+    A capability that one denies is denied; one that some leave open is left out.
+    """
+    profiles = [profile_of(model) for model in models.values()]
+    common: dict[str, Any] = {}
+    for key in sorted({key for profile in profiles for key in profile}):
+        stated = [profile[key] for profile in profiles if profile.get(key) is not None]
+        if all(isinstance(value, bool) for value in stated):
+            if not all(stated):
+                common[key] = False
+            elif len(stated) == len(profiles):
+                common[key] = True
+        elif all(isinstance(value, int) and not isinstance(value, bool) for value in stated):
+            common[key] = min(stated)
+    return common or None
+
+
+def as_draft(runnable: AnyRunnable) -> AnyRunnable:
+    """A twin whose tokens nobody is shown: it does not stream, and it says so to LangGraph by a tag."""
+    if isinstance(runnable, BaseChatModel):
+        tags = [*(runnable.tags or []), DRAFT_TAG]
+        return runnable.model_copy(update={"disable_streaming": True, "tags": tags})
+    for field in ("bound", "default", "runnable"):
+        inside = runnable.__dict__.get(field)
+        if isinstance(inside, Runnable) and chat_model_of(inside) is not None:
+            update: dict[str, Any] = {field: as_draft(inside)}
+            if field == "runnable":
+                update["fallbacks"] = [as_draft(other) for other in runnable.__dict__.get("fallbacks", [])]
+            return runnable.model_copy(update=update)  # type: ignore[attr-defined, no-any-return]
+    return runnable.with_config(tags=[DRAFT_TAG])
+
+
+def handing_on(models: Mapping[str, AnyRunnable], settings: Mapping[str, Any]) -> dict[str, AnyRunnable]:
+    """The models with settings of the composite that work at the level of one call, where they have none."""
+
+    def handed(runnable: AnyRunnable) -> AnyRunnable:
+        if isinstance(runnable, BaseChatModel):
+            return runnable.model_copy(
+                update={name: value for name, value in settings.items() if getattr(runnable, name) is None}
+            )
+        inside = runnable.__dict__.get("bound")
+        if isinstance(inside, Runnable):
+            return runnable.model_copy(update={"bound": handed(inside)})  # type: ignore[attr-defined, no-any-return]
+        return runnable
+
+    return {name: handed(model) if settings else model for name, model in models.items()}
+
+
+def _own_name(model: BaseChatModel) -> str:
+    named = (getattr(model, attribute, None) for attribute in _NAMES)
+    return next((name for name in named if isinstance(name, str) and name), None) or model.get_name()

@@ -1,0 +1,370 @@
+"""The composite chat model."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import warnings
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+from langchain_core.language_models.chat_models import BaseChatModel
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult, LLMResult, RunInfo
+from langchain_core.runnables.utils import get_unique_config_specs
+from langchain_core.utils.function_calling import convert_to_openai_tool
+from pydantic import ConfigDict, Field, PrivateAttr, model_validator
+
+from cascade_core import __version__
+from cascade_core.errors import ConfigurationError
+from cascade_core.health import Health
+from cascade_langchain._driver import Job, adrive, aclosing, arun_to_end, drive, run_to_end
+from cascade_langchain._members import Members, chat_model_of, chat_models, common_profile, handing_on
+from cascade_langchain._messages import needs_of, query_of
+from cascade_langchain._policy import Prices, allowed_for, policy_for
+
+if TYPE_CHECKING:
+    import uuid
+
+    from langchain_core.callbacks import Callbacks
+    from langchain_core.language_models import LanguageModelInput
+    from langchain_core.language_models.base import LangSmithParams
+    from langchain_core.language_models.chat_model_stream import AsyncChatModelStream, ChatModelStream
+    from langchain_core.language_models.model_profile import ModelProfile
+    from langchain_core.runnables import Runnable, RunnableConfig
+    from langchain_core.runnables.utils import ConfigurableFieldSpec
+    from langchain_core.tools import BaseTool
+
+    from cascade_core.policy import Policy
+    from cascade_langchain._members import AnyRunnable
+
+_TOOLS = "cascade_tools"
+"""Argument under which a binding of tools keeps the members they are bound to."""
+
+_OF_THE_MODELS = frozenset({"temperature", "max_tokens", "timeout", "stop", "max_retries", "streaming", "api_key"})
+_HANDED_ON = ("cache", "rate_limiter", "output_version")
+_SCOPE = ("callbacks", "tags", "metadata", "verbose")
+
+
+class ChatCascade(BaseChatModel):
+    """TODO docstring."""
+
+    models: Mapping[str, Any] = Field(repr=False)
+    """The models by name, in the order given."""
+
+    policy: Any = Field(repr=False)
+    """The policy that decides (a ``cascade_core.Policy``)."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    _members: Members = PrivateAttr()
+    _health: Health = PrivateAttr(default_factory=Health)
+
+    def __init__(
+        self,
+        models: Mapping[str, Any] | Sequence[Any] = (),
+        *,
+        policy: Policy | str | os.PathLike[str] | None = None,
+        prices: Prices | None = None,
+        **settings: Any,
+    ) -> None:
+        """Check everything that can be wrong before the first query."""
+        named = chat_models(models)
+        unknown = sorted(settings.keys() - type(self).model_fields.keys() - _OF_THE_MODELS)
+        if unknown:
+            raise ConfigurationError(
+                f"ChatCascade has no setting {unknown[0]!r}: it has models, policy, prices and what every chat model "
+                "has; settings of one provider belong to the models inside"
+            )
+        ignored = sorted(settings.keys() & _OF_THE_MODELS)
+        if ignored:
+            warnings.warn(f"ChatCascade ignores {', '.join(ignored)}: set it on the models inside", stacklevel=2)
+            settings = {name: value for name, value in settings.items() if name not in _OF_THE_MODELS}
+        super().__init__(models=named, policy=policy_for(named, policy, prices), **settings)
+
+    @model_validator(mode="after")
+    def _set_cascade_members(self) -> ChatCascade:
+        handed = {name: value for name in _HANDED_ON if (value := getattr(self, name)) is not None}
+        self._members = Members(handing_on(self.models, handed))
+        return self
+
+    @model_validator(mode="after")
+    def _set_cascade_version(self) -> ChatCascade:
+        self._add_version("cascade-routing", __version__)
+        return self
+
+    # -- the four ways to run one query --------------------------------------------------------------------------
+
+    def invoke(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> AIMessage:
+        """Answer with the cheapest run of models that the policy finds good enough."""
+        return cast("AIMessage", run_to_end(self._job(input, stop, kwargs), config))
+
+    async def ainvoke(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> AIMessage:
+        """As :meth:`invoke`."""
+        return cast("AIMessage", await arun_to_end(self._job(input, stop, kwargs), config))
+
+    def stream(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> Iterator[AIMessageChunk]:
+        """Stream the answer: live when the call is certainly the last, else whole once it is chosen."""
+        yield from drive(self._job(input, stop, kwargs), config, stream=True)
+
+    async def astream(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[AIMessageChunk]:
+        """As :meth:`stream`."""
+        async with aclosing(adrive(self._job(input, stop, kwargs), config, stream=True)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    def _job(self, input: LanguageModelInput, stop: list[str] | None, kwargs: dict[str, Any]) -> Job:
+        prompt = self._convert_input(input)
+        messages = prompt.to_messages()
+        members: Members = self._members
+        needs = needs_of(messages)
+        if _TOOLS in kwargs:
+            members = kwargs.pop(_TOOLS)
+            kwargs.pop("tools", None)
+            needs |= {"tool_calling"}
+        elif kwargs.get("tools"):
+            needs |= {"tool_calling"}
+        if stop is not None:
+            kwargs["stop"] = stop
+        pinned = kwargs.pop("model", None)
+        return Job(
+            name=self.get_name(),
+            input=prompt,
+            query=query_of(messages),
+            policy=self.policy,
+            health=self._health,
+            members=members,
+            allowed=allowed_for(self.policy, members, pinned, needs),
+            hidden=self._streaming_disabled(**kwargs),
+            kwargs=kwargs,
+            scope={name: getattr(self, name) for name in _SCOPE},
+        )
+
+    # -- what else calls a chat model ----------------------------------------------------------------------------
+
+    def generate(
+        self,
+        messages: list[list[BaseMessage]],
+        stop: list[str] | None = None,
+        callbacks: Callbacks = None,
+        *,
+        tags: list[str] | None = None,
+        metadata: dict[str, Any] | None = None,
+        run_name: str | None = None,
+        run_id: uuid.UUID | None = None,
+        **kwargs: Any,
+    ) -> LLMResult:
+        """Answer several conversations, one after the other."""
+        jobs = [self._job(conversation, stop, {**kwargs}) for conversation in messages]
+        for job in jobs:
+            run_to_end(job, _config(callbacks, tags, metadata, run_name, run_id if job is jobs[0] else None))
+        return _result(jobs)
+
+    async def agenerate(
+        self,
+        messages: list[list[BaseMessage]],
+        stop: list[str] | None = None,
+        callbacks: Callbacks = None,
+        *,
+        tags: list[str] | None = None,
+        metadata: dict[str, Any] | None = None,
+        run_name: str | None = None,
+        run_id: uuid.UUID | None = None,
+        **kwargs: Any,
+    ) -> LLMResult:
+        """Answer several conversations at once."""
+        jobs = [self._job(conversation, stop, {**kwargs}) for conversation in messages]
+        await asyncio.gather(
+            *(
+                arun_to_end(job, _config(callbacks, tags, metadata, run_name, run_id if job is jobs[0] else None))
+                for job in jobs
+            )
+        )
+        return _result(jobs)
+
+    def _generate(
+        self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
+    ) -> ChatResult:
+        return ChatResult(generations=[ChatGeneration(message=self.invoke(messages, stop=stop, **kwargs))])
+
+    async def _agenerate(
+        self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
+    ) -> ChatResult:
+        return ChatResult(generations=[ChatGeneration(message=await self.ainvoke(messages, stop=stop, **kwargs))])
+
+    def _stream(
+        self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
+    ) -> Iterator[ChatGenerationChunk]:
+        for chunk in self.stream(messages, stop=stop, **kwargs):
+            yield ChatGenerationChunk(message=chunk)
+
+    async def _astream(
+        self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        async for chunk in self.astream(messages, stop=stop, **kwargs):
+            yield ChatGenerationChunk(message=chunk)
+
+    def _chat_model_stream_v3(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> ChatModelStream:
+        from cascade_langchain._events import event_stream
+
+        return event_stream(self.stream(input, config, stop=stop, **kwargs))
+
+    async def _achat_model_stream_v3(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> AsyncChatModelStream:
+        from cascade_langchain._events import aevent_stream
+
+        return aevent_stream(self.astream(input, config, stop=stop, **kwargs))
+
+    # -- tools and structured output -----------------------------------------------------------------------------
+
+    def bind_tools(
+        self,
+        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        """Bind tools to each model as that model binds them. Models that cannot are left out.
+
+        Raises:
+            NotImplementedError: if none of the models can call tools.
+        """
+        bound = self._members.prepared(lambda model: model.bind_tools(tools, **kwargs))  # type: ignore[attr-defined]
+        return self.bind(tools=[_openai_tool(tool) for tool in tools], **{_TOOLS: bound})
+
+    def with_structured_output(
+        self,
+        schema: dict[str, Any] | type,
+        *,
+        include_raw: bool = False,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, Any]:
+        """Answers in the shape of a schema, by each model's own method; one that does not parse is not accepted.
+
+        Args:
+            schema: as the models take it.
+            include_raw: return the message and the parsing error, too, as every chat model does.
+            kwargs: for the models, such as ``method`` and ``strict``.
+
+        Raises:
+            NotImplementedError: if none of the models can.
+        """
+        from cascade_langchain.structured import StructuredCascade
+
+        return StructuredCascade(cascade=self, schema=schema, include_raw=include_raw, settings=kwargs)
+
+    # -- what a chat model says of itself ------------------------------------------------------------------------
+
+    @property
+    def _llm_type(self) -> str:
+        return "cascade"
+
+    @property
+    def _identifying_params(self) -> Mapping[str, Any]:
+        return {
+            "models": {name: _identity(model) for name, model in self.models.items()},
+            "policy": hashlib.sha256(self.policy.to_json().encode()).hexdigest(),
+        }
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        # A provider's model name would let tracers count and price the composite as that model.
+        return super()._get_ls_params(stop=stop, **{"model": "cascade", **kwargs})
+
+    def _resolve_model_profile(self) -> ModelProfile | None:
+        return cast("ModelProfile | None", common_profile(self.models))
+
+    @property
+    def config_specs(self) -> list[ConfigurableFieldSpec]:
+        """What ``configurable`` may hold for the models inside."""
+        return get_unique_config_specs(spec for model in self.models.values() for spec in model.config_specs)
+
+    def get_token_ids(self, text: str) -> list[int]:
+        """Tokens of the text as the first model counts them."""
+        return super().get_token_ids(text) if self.custom_get_token_ids else self._first.get_token_ids(text)
+
+    def get_num_tokens(self, text: str) -> int:
+        """Number of tokens as the first model counts them."""
+        return super().get_num_tokens(text) if self.custom_get_token_ids else self._first.get_num_tokens(text)
+
+    def get_num_tokens_from_messages(self, messages: list[BaseMessage], tools: Sequence[Any] | None = None) -> int:
+        """Number of tokens as the first model counts them."""
+        return self._first.get_num_tokens_from_messages(messages, tools=tools)
+
+    @property
+    def _first(self) -> BaseChatModel:
+        return cast("BaseChatModel", chat_model_of(next(iter(self.models.values()))))
+
+
+def _config(
+    callbacks: Callbacks,
+    tags: list[str] | None,
+    metadata: dict[str, Any] | None,
+    run_name: str | None,
+    run_id: uuid.UUID | None,
+) -> RunnableConfig:
+    given = {"callbacks": callbacks, "tags": tags, "metadata": metadata, "run_name": run_name, "run_id": run_id}
+    return cast("RunnableConfig", {name: value for name, value in given.items() if value is not None})
+
+
+def _result(jobs: Sequence[Job]) -> LLMResult:
+    runs = [RunInfo(run_id=job.run_id) for job in jobs if job.run_id is not None]
+    return LLMResult(
+        generations=[[ChatGeneration(message=job.output)] for job in jobs], llm_output={}, run=runs or None
+    )
+
+
+def _openai_tool(tool: Any) -> dict[str, Any]:
+    """The tool as graphs look for it; what a provider defines itself stays as it is."""
+    try:
+        return convert_to_openai_tool(tool)
+    except ValueError:
+        if isinstance(tool, dict):
+            return tool
+        raise
+
+
+def _identity(runnable: AnyRunnable) -> dict[str, Any]:
+    model = chat_model_of(runnable)
+    assert model is not None, "only chat models are members"
+    kwargs = runnable.__dict__.get("kwargs", {})
+    return {"_type": model._llm_type, **model._identifying_params, **({"bound": str(kwargs)} if kwargs else {})}
