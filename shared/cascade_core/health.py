@@ -28,6 +28,10 @@ class Health:
         self._failures: dict[str, int] = {}
         self._closed_until: dict[str, float] = {}
 
+    def __reduce__(self) -> tuple[type[Health], tuple[()]]:
+        """A copy, wherever it is made, starts without failures and with a lock of its own."""
+        return (Health, ())
+
     def failed(self, model: str) -> None:
         """Note a failure. From the third in a row on, the model pauses, twice as long each time."""
         with self._lock:

@@ -133,19 +133,21 @@ class Policy:
         *,
         only: Collection[str] | None = None,
         excluded: Collection[str] = (),
+        down: Collection[str] = (),
     ) -> Episode:
         """Begin an episode.
 
         Args:
             query: the query, or its text.
             only: names of the models that may be used; None for all.
-            excluded: names of models to leave out, because they are down or lack a capability.
+            excluded: names of models to leave out, because they lack a capability.
+            down: names of models that are failing at the moment, to leave out unless nothing else is left.
 
         Raises:
-            ConfigurationError: a name in ``only`` is not one of the policy's models, or nothing is left.
+            ConfigurationError: a name is not one of the policy's models, or nothing is left.
         """
         known = self.names
-        unknown = [name for name in (*(only or ()), *excluded) if name not in known]
+        unknown = [name for name in (*(only or ()), *excluded, *down) if name not in known]
         if unknown:
             raise ConfigurationError(f"unknown model {unknown[0]!r}: this policy knows {list(known)}")
         allowed = [name for name in known if (only is None or name in only) and name not in excluded]
@@ -154,6 +156,7 @@ class Policy:
                 f"no model is left for this query: of {list(known)}, only={only if only is None else list(only)}, "
                 f"excluded={sorted(excluded)}"
             )
+        allowed = [name for name in allowed if name not in down] or allowed
         return Episode(self, Query(text=query) if isinstance(query, str) else query, allowed)
 
     def strategy_for(self, query: Query) -> Strategy:

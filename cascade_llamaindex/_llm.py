@@ -1,0 +1,487 @@
+"""``CascadeLLM``: several models of the user's that look to LlamaIndex like one."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import AsyncGenerator, Callable, Collection, Generator, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+from llama_index.core.base.llms.generic_utils import messages_to_prompt as default_messages_to_prompt
+from llama_index.core.base.llms.types import (
+    ChatMessage,
+    ChatResponse,
+    ChatResponseAsyncGen,
+    ChatResponseGen,
+    CompletionResponse,
+    CompletionResponseAsyncGen,
+    CompletionResponseGen,
+    LLMMetadata,
+)
+from llama_index.core.callbacks import CallbackManager
+from llama_index.core.instrumentation import get_dispatcher
+from llama_index.core.instrumentation.events.llm import LLMPredictEndEvent, LLMPredictStartEvent
+from llama_index.core.llms.function_calling import FunctionCallingLLM
+from llama_index.core.llms.llm import LLM, ToolSelection, default_completion_to_prompt
+from llama_index.core.prompts import BasePromptTemplate, ChatPromptTemplate, PromptTemplate
+from llama_index.core.types import TokenAsyncGen, TokenGen
+from pydantic import BaseModel, Field, InstanceOf, PlainSerializer, PrivateAttr, SerializeAsAny
+
+from cascade_core.errors import ConfigurationError
+from cascade_core.health import Health
+from cascade_core.policy import ModelSpec, Policy
+from cascade_llamaindex._answer import text_of
+from cascade_llamaindex._drive import adrive, drive
+from cascade_llamaindex._members import SharedCallbacks, by_name, calls_functions, joint_metadata, metadata_of
+from cascade_llamaindex._messages import copied, for_any_provider, query_of
+from cascade_llamaindex._turn import MemberCall, Turn
+
+if TYPE_CHECKING:
+    from llama_index.core.program.utils import FlexibleModel
+    from llama_index.core.tools.types import BaseTool
+
+_dispatcher = get_dispatcher(__name__)
+
+Object = TypeVar("Object", bound=BaseModel)
+"""What a structured prediction returns."""
+
+
+class CascadeLLM(FunctionCallingLLM):
+    """Several models as one: each query is answered by the cheapest run of them that the policy thinks good enough.
+
+    Every call is delegated to a member's own method of the same name, so that each keeps its own way with tools,
+    structured output and prompt templates. A member that fails is replaced by another. The decision record is in the
+    response's ``additional_kwargs["cascade"]`` and in a :class:`CascadeDecisionEvent`.
+
+    Args:
+        llms: two or more LLMs, or a dictionary of name to LLM. Without names, each is called by its model's name.
+        policy: a policy, or the path of its file. None takes the order of ``llms``, cheapest first, and keeps
+            an answer that looks sure of itself (:meth:`cascade_core.Policy.uncalibrated`); it says so once.
+        context_window: overrides the smallest of the members'. Prompts that do not fit a member are then kept from
+            it, and the response synthesizers split less.
+        num_output: overrides the smallest of the members'.
+        is_chat_model: overrides "any member is".
+        is_function_calling_model: overrides "all members are". Tools then go to those members only that take them.
+        **kwargs: fields of every LlamaIndex LLM: ``system_prompt``, ``callback_manager``, ``output_parser``, ….
+
+    Raises:
+        ConfigurationError: fewer than two models, two with one name, something that is not an LLM.
+        PolicyError: a policy made for other models, or a file that cannot be read.
+
+    Example:
+        >>> from llama_index.core.llms import ChatMessage, MockLLM
+        >>> from cascade_core import ModelSpec, Policy
+        >>> policy = Policy.uncalibrated([ModelSpec(name="small"), ModelSpec(name="large")])
+        >>> llm = CascadeLLM({"small": MockLLM(max_tokens=2), "large": MockLLM(max_tokens=4)}, policy=policy)
+        >>> response = llm.chat([ChatMessage("How are you?")])
+        >>> response.message.content, response.additional_kwargs["cascade"]["model"]
+        ('text text', 'small')
+    """
+
+    llms: dict[str, SerializeAsAny[LLM]]
+    policy: Annotated[
+        InstanceOf[Policy], PlainSerializer(lambda policy: json.loads(policy.to_json()), return_type=dict)
+    ]
+    context_window: int | None = Field(default=None, gt=0)
+    num_output: int | None = None
+    is_chat_model: bool | None = None
+    is_function_calling_model: bool | None = None
+
+    _health: Health = PrivateAttr(default_factory=Health)
+    _callbacks: SharedCallbacks = PrivateAttr()
+
+    def __init__(
+        self,
+        llms: Sequence[LLM] | Mapping[str, LLM | Mapping[str, Any]],
+        policy: Policy | str | os.PathLike[str] | Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        members = by_name(llms)
+        if policy is None:
+            warnings.warn(
+                "CascadeLLM has no policy: it tries the models in the order given and keeps the first answer that "
+                "looks sure of itself; nothing is promised about quality or cost. Fit a policy with "
+                "cascade_llamaindex.calibrate, or pass Policy.uncalibrated(…) to say that this is meant.",
+                stacklevel=2,
+            )
+        if kwargs.get("callback_manager") is None:
+            kwargs["callback_manager"] = CallbackManager([])
+        super().__init__(llms=members, policy=_loaded(policy, members), **kwargs)
+        self._callbacks = SharedCallbacks(members)
+        self._callbacks.forward(self.callback_manager, self.llms)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Assign a field. LlamaIndex assigns ``callback_manager`` late: it is passed on to the members."""
+        super().__setattr__(name, value)
+        if name == "callback_manager" and "_callbacks" in (getattr(self, "__pydantic_private__", None) or ()):
+            self._callbacks.forward(value, self.llms)
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """The members' names and the strategy; a member's own representation may hold its key."""
+        yield "llms", list(self.llms)
+        yield "policy", self.policy.strategy.name
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Name under which it is stored."""
+        return "CascadeLLM"
+
+    @property
+    def metadata(self) -> LLMMetadata:
+        """What the members can do together, see the constructor's arguments."""
+        names = ("context_window", "num_output", "is_chat_model", "is_function_calling_model")
+        overrides = {name: value for name in names if (value := getattr(self, name)) is not None}
+        return joint_metadata(self.llms, overrides)
+
+    # -- chat and completion -------------------------------------------------------------------------------------
+
+    def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
+        """Answer a conversation."""
+        return self._drive(self._chat(messages, kwargs))
+
+    async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
+        """Answer a conversation."""
+        return await self._adrive(self._chat(messages, kwargs))
+
+    def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
+        """Answer a conversation in pieces; of the answer that is accepted only."""
+        return self._drive(self._chat(messages, kwargs), streaming=True)
+
+    async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
+        """Answer a conversation in pieces; of the answer that is accepted only."""
+        return await self._adrive(self._chat(messages, kwargs), streaming=True)
+
+    def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
+        """Complete a prompt."""
+        return self._drive(self._complete(prompt, formatted, kwargs))
+
+    async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
+        """Complete a prompt."""
+        return await self._adrive(self._complete(prompt, formatted, kwargs))
+
+    def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
+        """Complete a prompt in pieces; of the answer that is accepted only."""
+        return self._drive(self._complete(prompt, formatted, kwargs), streaming=True)
+
+    async def astream_complete(
+        self, prompt: str, formatted: bool = False, **kwargs: Any
+    ) -> CompletionResponseAsyncGen:
+        """Complete a prompt in pieces; of the answer that is accepted only."""
+        return await self._adrive(self._complete(prompt, formatted, kwargs), streaming=True)
+
+    def _chat(self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any]) -> Turn:
+        return self._turn(messages, lambda _: MemberCall("chat", (self._sendable(messages),), dict(kwargs)))
+
+    def _complete(self, prompt: str, formatted: bool, kwargs: Mapping[str, Any]) -> Turn:
+        return self._turn(
+            [ChatMessage(prompt)], lambda _: MemberCall("complete", (prompt, formatted), dict(kwargs))
+        )
+
+    # -- tools ---------------------------------------------------------------------------------------------------
+
+    @_dispatcher.span
+    def chat_with_tools(
+        self,
+        tools: Sequence[BaseTool],
+        user_msg: str | ChatMessage | None = None,
+        chat_history: list[ChatMessage] | None = None,
+        verbose: bool = False,
+        allow_parallel_tool_calls: bool = False,
+        tool_required: bool = False,
+        **kwargs: Any,
+    ) -> ChatResponse:
+        """Answer a conversation with text or tool calls."""
+        kwargs |= {
+            "verbose": verbose,
+            "allow_parallel_tool_calls": allow_parallel_tool_calls,
+            "tool_required": tool_required,
+        }
+        return self._drive(self._with_tools(tools, user_msg, chat_history, kwargs))
+
+    @_dispatcher.span
+    async def achat_with_tools(
+        self,
+        tools: Sequence[BaseTool],
+        user_msg: str | ChatMessage | None = None,
+        chat_history: list[ChatMessage] | None = None,
+        verbose: bool = False,
+        allow_parallel_tool_calls: bool = False,
+        tool_required: bool = False,
+        **kwargs: Any,
+    ) -> ChatResponse:
+        """Answer a conversation with text or tool calls."""
+        kwargs |= {
+            "verbose": verbose,
+            "allow_parallel_tool_calls": allow_parallel_tool_calls,
+            "tool_required": tool_required,
+        }
+        return await self._adrive(self._with_tools(tools, user_msg, chat_history, kwargs))
+
+    @_dispatcher.span
+    def stream_chat_with_tools(
+        self,
+        tools: Sequence[BaseTool],
+        user_msg: str | ChatMessage | None = None,
+        chat_history: list[ChatMessage] | None = None,
+        verbose: bool = False,
+        allow_parallel_tool_calls: bool = False,
+        tool_required: bool = False,
+        **kwargs: Any,
+    ) -> ChatResponseGen:
+        """Answer a conversation with text or tool calls, in pieces; of the answer that is accepted only."""
+        kwargs |= {
+            "verbose": verbose,
+            "allow_parallel_tool_calls": allow_parallel_tool_calls,
+            "tool_required": tool_required,
+        }
+        return self._drive(self._with_tools(tools, user_msg, chat_history, kwargs), streaming=True)
+
+    @_dispatcher.span
+    async def astream_chat_with_tools(
+        self,
+        tools: Sequence[BaseTool],
+        user_msg: str | ChatMessage | None = None,
+        chat_history: list[ChatMessage] | None = None,
+        verbose: bool = False,
+        allow_parallel_tool_calls: bool = False,
+        tool_required: bool = False,
+        **kwargs: Any,
+    ) -> ChatResponseAsyncGen:
+        """Answer a conversation with text or tool calls, in pieces; of the answer that is accepted only."""
+        kwargs |= {
+            "verbose": verbose,
+            "allow_parallel_tool_calls": allow_parallel_tool_calls,
+            "tool_required": tool_required,
+        }
+        return await self._adrive(self._with_tools(tools, user_msg, chat_history, kwargs), streaming=True)
+
+    def get_tool_calls_from_response(
+        self, response: ChatResponse, error_on_no_tool_call: bool = True, **kwargs: Any
+    ) -> list[ToolSelection]:
+        """The tool calls in a response, read by the model that made them."""
+        maker = response.additional_kwargs.get("cascade", {}).get("model")
+        member: Any = self.llms.get(maker) or next(filter(calls_functions, self.llms.values()), None)
+        if member is None:
+            return super().get_tool_calls_from_response(response, error_on_no_tool_call, **kwargs)
+        selections: list[ToolSelection] = member.get_tool_calls_from_response(
+            response, error_on_no_tool_call=error_on_no_tool_call, **kwargs
+        )
+        return selections
+
+    def _prepare_chat_with_tools(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Not used: what one provider prepares, another cannot read."""
+        raise NotImplementedError(
+            "each member of a CascadeLLM prepares its own arguments: call chat_with_tools or one of its kin"
+        )
+
+    def _with_tools(
+        self,
+        tools: Sequence[BaseTool],
+        user_msg: str | ChatMessage | None,
+        chat_history: Sequence[ChatMessage] | None,
+        kwargs: Mapping[str, Any],
+    ) -> Turn:
+        history = list(chat_history or [])
+        asked = [ChatMessage(user_msg)] if isinstance(user_msg, str) else [user_msg] if user_msg else []
+        able = [name for name, llm in self.llms.items() if calls_functions(llm)]
+        # If none says that it takes tools, whoever calls this may know better: as with a bare model.
+        able = able or [name for name, llm in self.llms.items() if hasattr(llm, "chat_with_tools")]
+        if not able:
+            raise ConfigurationError(
+                f"none of the models {list(self.llms)} takes tools: add one that does, or use a ReActAgent"
+            )
+
+        def call(_: LLM) -> MemberCall:
+            return MemberCall(
+                "chat_with_tools",
+                (list(tools),),
+                {
+                    **kwargs,
+                    "user_msg": copied(user_msg) if isinstance(user_msg, ChatMessage) else user_msg,
+                    "chat_history": self._sendable(history),
+                },
+            )
+
+        return self._turn([*history, *asked], call, only=able)
+
+    # -- structured prediction -----------------------------------------------------------------------------------
+
+    def structured_predict(
+        self,
+        output_cls: type[Object],
+        prompt: PromptTemplate,
+        llm_kwargs: dict[str, Any] | None = None,
+        **prompt_args: Any,
+    ) -> Object:
+        """An object of ``output_cls``, made the member's own way. An answer that does not parse leads on."""
+        result: Object = self._drive(self._structured(output_cls, prompt, llm_kwargs, prompt_args))
+        return result
+
+    async def astructured_predict(
+        self,
+        output_cls: type[Object],
+        prompt: PromptTemplate,
+        llm_kwargs: dict[str, Any] | None = None,
+        **prompt_args: Any,
+    ) -> Object:
+        """An object of ``output_cls``, made the member's own way. An answer that does not parse leads on."""
+        result: Object = await self._adrive(self._structured(output_cls, prompt, llm_kwargs, prompt_args))
+        return result
+
+    def stream_structured_predict(
+        self,
+        output_cls: type[Object],
+        prompt: PromptTemplate,
+        llm_kwargs: dict[str, Any] | None = None,
+        **prompt_args: Any,
+    ) -> Generator[Object | FlexibleModel, None, None]:
+        """The object as it grows; of the answer that is accepted only."""
+        turn = self._structured(output_cls, prompt, llm_kwargs, prompt_args)
+        objects: Generator[Object | FlexibleModel, None, None] = self._drive(turn, streaming=True)
+        return objects
+
+    async def astream_structured_predict(
+        self,
+        output_cls: type[Object],
+        prompt: PromptTemplate,
+        llm_kwargs: dict[str, Any] | None = None,
+        **prompt_args: Any,
+    ) -> AsyncGenerator[Object | FlexibleModel, None]:
+        """The object as it grows; of the answer that is accepted only."""
+        turn = self._structured(output_cls, prompt, llm_kwargs, prompt_args)
+        objects: AsyncGenerator[Object | FlexibleModel, None] = await self._adrive(turn, streaming=True)
+        return objects
+
+    def _structured(
+        self,
+        output_cls: type[BaseModel],
+        prompt: BasePromptTemplate,
+        llm_kwargs: Mapping[str, Any] | None,
+        prompt_args: Mapping[str, Any],
+    ) -> Turn:
+        messages = prompt.format_messages(llm=self, **prompt_args)
+        if self.system_prompt or self.output_parser:
+            # The members put their own before it, as they do with every prompt.
+            messages = self._get_messages(prompt, **prompt_args)
+            prompt, prompt_args = ChatPromptTemplate(message_templates=messages), {}
+
+        def call(_: LLM) -> MemberCall:
+            kwargs = {**prompt_args, "llm_kwargs": dict(llm_kwargs or {})}
+            return MemberCall("structured_predict", (output_cls, prompt), kwargs)
+
+        return self._turn(messages, call, structured=True)
+
+    # -- prompts -------------------------------------------------------------------------------------------------
+
+    def predict(self, prompt: BasePromptTemplate, **prompt_args: Any) -> str:
+        """Fill in a prompt and answer it, each member with its own system prompt and template."""
+        return self._predicted(self._drive(self._predict(prompt, prompt_args)))
+
+    async def apredict(self, prompt: BasePromptTemplate, **prompt_args: Any) -> str:
+        """Fill in a prompt and answer it, each member with its own system prompt and template."""
+        return self._predicted(await self._adrive(self._predict(prompt, prompt_args)))
+
+    def stream(self, prompt: BasePromptTemplate, **prompt_args: Any) -> TokenGen:
+        """Fill in a prompt and answer it in pieces; of the answer that is accepted only."""
+        self._refuse_parser(prompt)
+        chunks = self._drive(self._predict(prompt, prompt_args), streaming=True)
+        return (chunk.delta or "" for chunk in chunks)
+
+    async def astream(self, prompt: BasePromptTemplate, **prompt_args: Any) -> TokenAsyncGen:
+        """Fill in a prompt and answer it in pieces; of the answer that is accepted only."""
+        self._refuse_parser(prompt)
+        chunks = await self._adrive(self._predict(prompt, prompt_args), streaming=True)
+        return (chunk.delta or "" async for chunk in chunks)
+
+    def _predict(self, prompt: BasePromptTemplate, prompt_args: Mapping[str, Any]) -> Turn:
+        _dispatcher.event(LLMPredictStartEvent(template=prompt, template_args=dict(prompt_args)))
+        self._log_template_data(prompt, **prompt_args)
+        messages = prompt.format_messages(llm=self, **prompt_args)
+        return self._turn(messages, lambda member: self._filled_in(prompt, prompt_args, member))
+
+    def _predicted(self, response: ChatResponse | CompletionResponse) -> str:
+        member = self.llms[response.additional_kwargs["cascade"]["model"]]
+        output = self._parse_output(member._parse_output(text_of(response)))
+        _dispatcher.event(LLMPredictEndEvent(output=output))
+        return output
+
+    def _refuse_parser(self, prompt: BasePromptTemplate) -> None:
+        if prompt.output_parser is not None or self.output_parser is not None:
+            raise NotImplementedError("Output parser is not supported for streaming.")
+
+    def _filled_in(
+        self, prompt: BasePromptTemplate, prompt_args: Mapping[str, Any], member: LLM
+    ) -> MemberCall:
+        """The prompt as the member would fill it in itself, with the cascade's own instructions around it."""
+        told = metadata_of(member)
+        if told is None or told.is_chat_model:
+            messages = prompt.format_messages(llm=member, **prompt_args)
+            for llm in (member, self):
+                if llm.output_parser is not None:
+                    messages = llm.output_parser.format_messages(messages)
+                messages = llm._extend_messages(messages)
+            return MemberCall("chat", (messages,), {})
+        own_chat = self.messages_to_prompt is not default_messages_to_prompt
+        own_completion = self.completion_to_prompt is not default_completion_to_prompt
+        text = prompt.format(
+            llm=member,
+            messages_to_prompt=(self if own_chat else member).messages_to_prompt,
+            completion_to_prompt=(self if own_completion else member).completion_to_prompt,
+            **prompt_args,
+        )
+        for llm in (member, self):
+            if llm.output_parser is not None:
+                text = llm.output_parser.format(text)
+            text = llm._extend_prompt(text)
+        return MemberCall("complete", (text,), {"formatted": True})
+
+    # -- turns ---------------------------------------------------------------------------------------------------
+
+    def _turn(
+        self,
+        messages: Sequence[ChatMessage],
+        call: Callable[[LLM], MemberCall],
+        *,
+        only: Collection[str] | None = None,
+        structured: bool = False,
+    ) -> Turn:
+        self._callbacks.forward(self.callback_manager, self.llms)
+        return Turn(self, query_of(messages), call, only=only, structured=structured)
+
+    def _sendable(self, messages: Sequence[ChatMessage]) -> list[ChatMessage]:
+        """Copies for one member; of a provider of its own if the members are of several."""
+        several = len({type(llm) for llm in self.llms.values()}) > 1
+        return [for_any_provider(message) if several else copied(message) for message in messages]
+
+    # The members' endpoints count and time themselves. What LlamaIndex's decorator does besides is done here: one
+    # trace around all calls, and the cascade's own rate limit.
+
+    def _drive(self, turn: Turn, *, streaming: bool = False) -> Any:
+        if self.rate_limiter is not None:
+            self.rate_limiter.acquire()
+        with self.callback_manager.as_trace("chat"):
+            return drive(turn, streaming=streaming)
+
+    async def _adrive(self, turn: Turn, *, streaming: bool = False) -> Any:
+        if self.rate_limiter is not None:
+            await self.rate_limiter.async_acquire()
+        with self.callback_manager.as_trace("chat"):
+            return await adrive(turn, streaming=streaming)
+
+
+def _loaded(
+    policy: Policy | str | os.PathLike[str] | Mapping[str, Any] | None, members: Mapping[str, LLM]
+) -> Policy:
+    if policy is None:
+        return Policy.uncalibrated([ModelSpec(name=name) for name in members])
+    if isinstance(policy, (str, os.PathLike)):
+        return Policy.load(policy, models=members)
+    if isinstance(policy, Mapping):
+        policy = Policy.from_json(json.dumps(policy))
+    if not isinstance(policy, Policy):
+        raise ConfigurationError(
+            f"policy is {type(policy).__name__}: expected a Policy or the path of its file"
+        )
+    policy.check_models(members)
+    return policy

@@ -1,0 +1,149 @@
+"""The models of a cascade: their names, what they can do together, and how they are stored and watched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from llama_index.core.base.llms.types import LLMMetadata, MessageRole
+from llama_index.core.callbacks import CallbackManager
+from llama_index.core.llms.llm import LLM
+
+from cascade_core.errors import ConfigurationError
+from cascade_core.policy import check_names
+
+_UNNAMED = LLMMetadata.model_fields["model_name"].default
+
+
+def by_name(llms: Sequence[LLM] | Mapping[str, LLM | Mapping[str, Any]]) -> dict[str, LLM]:
+    """The members by name: as given in a mapping, else by the name of their model.
+
+    Members that were stored (``to_dict``) are made anew.
+
+    Raises:
+        ConfigurationError: fewer than two, something that is not an LLM, or two with one name.
+    """
+    if isinstance(llms, Mapping):
+        named = [(str(name), _loaded(llm) if isinstance(llm, Mapping) else llm) for name, llm in llms.items()]
+    elif isinstance(llms, Iterable) and not isinstance(llms, (str, bytes)):
+        named = [(_model_name(llm), llm) for llm in llms]
+    else:
+        raise ConfigurationError(
+            f"llms is {type(llms).__name__}: expected a list of LLMs, or a dictionary of name to LLM"
+        )
+    for name, llm in named:
+        if not isinstance(llm, LLM):
+            raise ConfigurationError(
+                f"the model {name!r} is {type(llm).__name__}: expected a LlamaIndex LLM (llama_index.core.llms.LLM)"
+            )
+    check_names([name for name, _ in named])
+    return dict(named)
+
+
+def _model_name(llm: Any) -> str:
+    told = metadata_of(llm)
+    names = (told.model_name if told else None, getattr(llm, "model", None), getattr(llm, "model_name", None))
+    return next((str(name) for name in names if name and name != _UNNAMED), type(llm).__name__)
+
+
+def _loaded(data: Mapping[str, Any]) -> LLM:
+    """A member from what its ``to_dict`` wrote. Makes LLMs only, of classes that are imported or known to LlamaIndex.
+
+    LlamaIndex's own ``load_llm`` knows four classes by name; every LLM class that the program has imported is looked
+    through first.
+    """
+    name = data.get("class_name")
+    for cls in _subclasses(LLM):
+        if cls.class_name() == name:
+            return cls.from_dict(dict(data))
+    from llama_index.core.llms.loading import load_llm
+
+    try:
+        return load_llm(dict(data))
+    except ValueError as error:
+        raise ConfigurationError(
+            f"the stored model is of the class {name!r}, which is not imported: import the integration that it comes "
+            "from, then load again"
+        ) from error
+
+
+def _subclasses(cls: type[LLM]) -> Iterator[type[LLM]]:
+    for below in cls.__subclasses__():
+        yield below
+        yield from _subclasses(below)
+
+
+def metadata_of(llm: Any) -> LLMMetadata | None:
+    """A member's metadata; None if it cannot say (some raise for a model that they do not know)."""
+    try:
+        metadata = llm.metadata
+    except Exception:
+        return None
+    return metadata if isinstance(metadata, LLMMetadata) else None
+
+
+def calls_functions(llm: LLM) -> bool:
+    """Whether a member takes tools."""
+    told = metadata_of(llm)
+    return hasattr(llm, "chat_with_tools") and told is not None and told.is_function_calling_model
+
+
+def joint_metadata(llms: Mapping[str, LLM], overrides: Mapping[str, Any]) -> LLMMetadata:
+    """What all members can do, or any, whichever is safe to promise.
+
+    Context window: the smallest. Output tokens: the smallest that is stated, or -1. Chat: any (a completion model
+    formats chats itself). Function calling: all. A member that cannot say is passed over.
+    """
+    told = [metadata for metadata in map(metadata_of, llms.values()) if metadata is not None]
+    outputs = [metadata.num_output for metadata in told if metadata.num_output > 0]
+    roles = {metadata.system_role for metadata in told}
+    derived: dict[str, Any] = {
+        "num_output": min(outputs, default=-1),
+        "is_chat_model": any(metadata.is_chat_model for metadata in told),
+        "is_function_calling_model": bool(told)
+        and all(calls_functions(llm) for llm in llms.values() if metadata_of(llm) is not None),
+        "model_name": f"cascade({', '.join(llms)})",
+        "system_role": roles.pop() if len(roles) == 1 else MessageRole.SYSTEM,
+    }
+    if told:
+        derived["context_window"] = min(metadata.context_window for metadata in told)
+    return LLMMetadata(**{**derived, **overrides})
+
+
+class SharedCallbacks:
+    """Lets the members report to the cascade's handlers, each call once, without losing a member's own.
+
+    A member without handlers of its own gets the cascade's manager; one with others gets a manager with both.
+    """
+
+    def __init__(self, llms: Mapping[str, LLM]) -> None:
+        self._own = {name: llm.callback_manager for name, llm in llms.items()}
+        self._given = dict(self._own)
+
+    def forward(self, outer: CallbackManager | None, llms: Mapping[str, LLM]) -> None:
+        """Bring the members' managers up to date with the cascade's."""
+        for name, llm in llms.items():
+            if (
+                llm.callback_manager is not self._given[name]
+            ):  # the user, or LlamaIndex, gave it another meanwhile
+                self._own[name] = llm.callback_manager
+            wanted = _joined(outer, self._own[name], self._given[name])
+            if llm.callback_manager is not wanted:
+                llm.callback_manager = wanted
+            self._given[name] = wanted
+
+
+def _joined(outer: CallbackManager | None, own: CallbackManager, given: CallbackManager) -> CallbackManager:
+    if outer is None or not outer.handlers:
+        return own
+    extra = [handler for handler in own.handlers if not any(handler is other for other in outer.handlers)]
+    if not extra:
+        return outer
+    handlers = [*outer.handlers, *extra]
+    if len(given.handlers) == len(handlers) and all(
+        a is b for a, b in zip(given.handlers, handlers, strict=True)
+    ):
+        return given
+    joined = CallbackManager()
+    joined.set_handlers(handlers)  # given to the constructor, a global handler among them would be an error
+    return joined

@@ -1,0 +1,65 @@
+"""What goes in: copies that members may change, and what the core sees of them.
+
+Members get copies because some change what they are given: OpenAI's ``chat_with_tools`` appends to the caller's history,
+others rewrite a message's content.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from llama_index.core.base.llms.types import ChatMessage, MessageRole, ToolCallBlock
+
+from cascade_core.values import Query
+
+
+def query_of(messages: Sequence[ChatMessage]) -> Query:
+    """The query in a conversation: its last user message; the length is that of everything sent."""
+    texts = [(message.role, message.content or "") for message in messages]
+    asked = [text for role, text in texts if role == MessageRole.USER] or [text for _, text in texts[-1:]]
+    return Query(text=asked[-1] if asked else "", prompt_chars=sum(len(text) for _, text in texts))
+
+
+def copied(message: ChatMessage) -> ChatMessage:
+    """A copy whose blocks and extras may be replaced without changing the original."""
+    return message.model_copy(
+        update={"blocks": list(message.blocks), "additional_kwargs": dict(message.additional_kwargs)}
+    )
+
+
+def for_any_provider(message: ChatMessage) -> ChatMessage:
+    """A copy that any provider's integration accepts.
+
+    An integration keeps the provider's own tool-call objects in ``additional_kwargs["tool_calls"]``, where another
+    one chokes on them. LlamaIndex's neutral form, a ``ToolCallBlock`` for each call, takes their place.
+    """
+    copy = copied(message)
+    native = copy.additional_kwargs.get("tool_calls")
+    if not native:
+        return copy
+    if not any(isinstance(block, ToolCallBlock) for block in copy.blocks):
+        blocks = [_neutral(call) for call in native]
+        if None in blocks:
+            return copy  # a form unknown here: whoever reads it may know better
+        copy.blocks.extend(block for block in blocks if block is not None)
+    del copy.additional_kwargs["tool_calls"]
+    return copy
+
+
+def _neutral(call: Any) -> ToolCallBlock | None:
+    """A tool call in the form of OpenAI (id, function) or of Anthropic (id, name, input), as object or mapping."""
+    field = call.get if isinstance(call, Mapping) else lambda name: getattr(call, name, None)
+    function = field("function")
+    if function is None:
+        name, arguments = field("name"), field("input")
+    elif isinstance(function, Mapping):
+        name, arguments = function.get("name"), function.get("arguments")
+    else:
+        name, arguments = getattr(function, "name", None), getattr(function, "arguments", None)
+    if not isinstance(name, str):
+        return None
+    if not isinstance(arguments, (str, dict)):
+        arguments = json.loads(json.dumps(arguments or {}, default=str))
+    return ToolCallBlock(tool_call_id=field("id"), tool_name=name, tool_kwargs=arguments)
