@@ -1,7 +1,7 @@
 """Answer each query with the cheapest run of your own LlamaIndex models that meets your target.
 
-``CascadeLLM`` looks to LlamaIndex like one model: set it as ``Settings.llm``, or pass it to an index, a chat engine, an
-agent, an extractor or an evaluator.
+``CascadeLLM`` looks to LlamaIndex like one model: set it as ``Settings.llm``, or pass it to an index, a chat engine,
+an agent, an extractor or an evaluator.
 
 Example:
     >>> from llama_index.core import Settings

@@ -33,8 +33,8 @@ def answer_of(response: Any, latency: float, logprobs: TokenLogprobs | None = No
     """The answer in a response, or in the last chunk of a stream.
 
     Args:
-        response: ``ChatResponse``, ``CompletionResponse``, or the object of a structured prediction; None for a stream
-            that ended without a chunk.
+        response: ``ChatResponse``, ``CompletionResponse``, or the object of a structured prediction; None for a
+            stream that ended without a chunk.
         latency: seconds the call took.
         logprobs: of a stream, what :func:`logprobs_of` found in its chunks.
     """
@@ -96,14 +96,14 @@ def shows(chunk: Any) -> bool:
 def usage_of(response: ChatResponse | CompletionResponse) -> Usage | None:
     """Tokens of a response, where the provider reports them."""
     for usage in (
-        _get(response.raw, "usage"),
-        _get(response.raw, "usage_metadata"),
+        get(response.raw, "usage"),
+        get(response.raw, "usage_metadata"),
         response.additional_kwargs,
         response.raw,
     ):
         sent, made = _first(usage, _INPUT_TOKENS), _first(usage, _OUTPUT_TOKENS)
         if isinstance(sent, int) and isinstance(made, int):
-            cached = _get(_get(usage, "prompt_tokens_details"), "cached_tokens")
+            cached = get(get(usage, "prompt_tokens_details"), "cached_tokens")
             return Usage(
                 input_tokens=max(sent, 0), output_tokens=max(made, 0), cached_input_tokens=max(cached or 0, 0)
             )
@@ -112,25 +112,25 @@ def usage_of(response: ChatResponse | CompletionResponse) -> Usage | None:
 
 def logprobs_of(response: Any) -> TokenLogprobs:
     """Log-probabilities in a response or a chunk; empty where there are none."""
-    raw = _get(_choice(_get(response, "raw")), "logprobs")
-    content = _get(raw, "content")
+    raw = get(_choice(get(response, "raw")), "logprobs")
+    content = get(raw, "content")
     if content:
         return [
             (
-                _get(token, "logprob"),
-                _best_first(_get(other, "logprob") for other in _get(token, "top_logprobs") or ()),
+                get(token, "logprob"),
+                _best_first(get(other, "logprob") for other in get(token, "top_logprobs") or ()),
             )
             for token in content
         ]
-    own = _get(raw, "token_logprobs")
+    own = get(raw, "token_logprobs")
     if own:
-        tops = _get(raw, "top_logprobs") or [None] * len(own)
+        tops = get(raw, "top_logprobs") or [None] * len(own)
         return [
             (value, _best_first((top or {}).values()))
             for value, top in zip(own, tops, strict=False)
             if value is not None  # of the prompt's first token there is none
         ]
-    listed = _get(response, "logprobs") or ()
+    listed = get(response, "logprobs") or ()
     tops = [_best_first(alternative.logprob for alternative in token) for token in listed]
     return [(top[0], top) for top in tops if top]
 
@@ -141,9 +141,9 @@ def _best_first(values: Iterable[float]) -> tuple[float, ...]:
 
 def _finish_reason(raw: Any) -> str | None:
     reason = (
-        _get(_choice(raw), "finish_reason")
+        get(_choice(raw), "finish_reason")
         or _first(raw, ("stop_reason", "done_reason", "stopReason", "finish_reason"))
-        or _get(next(iter(_get(raw, "candidates") or ()), None), "finish_reason")
+        or get(next(iter(get(raw, "candidates") or ()), None), "finish_reason")
     )
     # An enumeration (Google's) says "MAX_TOKENS" where others say "max_tokens".
     return str(getattr(reason, "name", reason)).lower() if reason else None
@@ -167,15 +167,15 @@ def _sum(usages: Sequence[Usage]) -> Usage | None:
 
 
 def _choice(raw: Any) -> Any:
-    choices = _get(raw, "choices")
+    choices = get(raw, "choices")
     return choices[0] if choices else None
 
 
 def _first(of: Any, names: Iterable[str]) -> Any:
-    return next((value for name in names if (value := _get(of, name)) is not None), None)
+    return next((value for name in names if (value := get(of, name)) is not None), None)
 
 
-def _get(of: Any, name: str) -> Any:
+def get(of: Any, name: str) -> Any:
     """A field of a provider's object, be it a mapping or a class; None where there is none."""
     if of is None:
         return None

@@ -12,10 +12,10 @@ from contextvars import ContextVar
 from functools import cache
 from typing import Any
 
-from llama_index.core.instrumentation import get_dispatcher
 from llama_index.core.instrumentation.event_handlers import BaseEventHandler
-from llama_index.core.instrumentation.events.base import BaseEvent
 from llama_index.core.instrumentation.events.llm import LLMChatEndEvent, LLMCompletionEndEvent
+from llama_index_instrumentation import get_dispatcher
+from llama_index_instrumentation.base import BaseEvent
 
 _wanted: ContextVar[list[Any] | None] = ContextVar("cascade_llamaindex_responses", default=None)
 

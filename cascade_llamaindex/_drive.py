@@ -1,60 +1,93 @@
 """The loop, once sync and once async; everything that decides is in the turn.
 
-Decisions are made before an endpoint returns, also for a stream, so that the members' spans lie within the endpoint's.
-Of a stream, a candidate that may still be rejected is called without streaming and shown whole when it is accepted; a
-call that is certainly the last is shown live. A live stream counts as shown from its first chunk with content on:
-until then, a failure leads on to the next member.
+Decisions are made before an endpoint returns, also for a stream, so that the members' spans lie within the
+endpoint's. Of a stream, a candidate that may still be rejected is called without streaming and shown whole when it is
+accepted; a call that is certainly the last is shown live. A live stream counts as shown from its first chunk with
+content on: until then, a failure leads on to the next member.
+
+The members' endpoints count and time themselves. What LlamaIndex's decorator does besides is done here: one trace
+around all calls, and the cascade's own rate limit.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
 from contextlib import suppress
 from typing import Any
 
 from cascade_core.values import Call
 from cascade_llamaindex._answer import shows
-from cascade_llamaindex._turn import Turn
+from cascade_llamaindex._turn import Result, Turn
 
 
-def drive(turn: Turn, *, streaming: bool = False) -> Any:
-    """Run the members; the accepted response, or a generator of its chunks."""
-    while isinstance(step := turn.next(), Call):
-        live = streaming and step.final
-        try:
-            with turn.waiting():
-                result = turn.call("stream_" if live else "")
-            head = list(_head(turn, result)) if live else []
-        except Exception as error:
-            turn.failed(error)
-            continue
-        if head and shows(head[-1]):
-            return _pass_on(turn, head, result)
-        turn.answered(head[-1] if head else None if live else result)
-    return _replay(turn) if streaming else turn.result()
+def answer(turn: Turn[Result]) -> Result:
+    """The accepted response."""
+    result: Result = _drive(turn, streaming=False)
+    return result
 
 
-async def adrive(turn: Turn, *, streaming: bool = False) -> Any:
-    """The same, awaiting the members."""
-    while isinstance(step := turn.next(), Call):
-        live = streaming and step.final
-        try:
-            with turn.waiting():
-                result = await turn.call("astream_" if live else "a")
-            head = [chunk async for chunk in _ahead(turn, result)] if live else []
-        except Exception as error:
-            turn.failed(error)
-            continue
-        if head and shows(head[-1]):
-            return _apass_on(turn, head, result)
-        turn.answered(head[-1] if head else None if live else result)
-    return _areplay(turn) if streaming else turn.result()
+def stream(turn: Turn[Result]) -> Generator[Result, None, None]:
+    """The accepted response in pieces."""
+    chunks: Generator[Result, None, None] = _drive(turn, streaming=True)
+    return chunks
+
+
+async def aanswer(turn: Turn[Result]) -> Result:
+    """The accepted response, awaiting the members."""
+    result: Result = await _adrive(turn, streaming=False)
+    return result
+
+
+async def astream(turn: Turn[Result]) -> AsyncGenerator[Result, None]:
+    """The accepted response in pieces, awaiting the members."""
+    chunks: AsyncGenerator[Result, None] = await _adrive(turn, streaming=True)
+    return chunks
+
+
+def _drive(turn: Turn[Any], *, streaming: bool) -> Any:
+    cascade = turn.cascade
+    if cascade.rate_limiter is not None:
+        cascade.rate_limiter.acquire()
+    with cascade.callback_manager.as_trace("chat"):
+        while isinstance(step := turn.next(), Call):
+            live = streaming and step.final
+            try:
+                with turn.waiting():
+                    result = turn.call("stream_" if live else "")
+                head = list(_head(turn, result)) if live else [result]
+            except Exception as error:
+                turn.failed(error)
+                continue
+            if live and head and shows(head[-1]):
+                return _pass_on(turn, head, result)
+            turn.answered(head[-1] if head else None)
+        return _replay(turn) if streaming else turn.result()
+
+
+async def _adrive(turn: Turn[Any], *, streaming: bool) -> Any:
+    cascade = turn.cascade
+    if cascade.rate_limiter is not None:
+        await cascade.rate_limiter.async_acquire()
+    with cascade.callback_manager.as_trace("chat"):
+        while isinstance(step := turn.next(), Call):
+            live = streaming and step.final
+            try:
+                with turn.waiting():
+                    result = await turn.call("astream_" if live else "a")
+                head = [chunk async for chunk in _ahead(turn, result)] if live else [result]
+            except Exception as error:
+                turn.failed(error)
+                continue
+            if live and head and shows(head[-1]):
+                return _apass_on(turn, head, result)
+            turn.answered(head[-1] if head else None)
+        return _areplay(turn) if streaming else turn.result()
 
 
 _END: Any = object()
 
 
-def _chunks(turn: Turn, stream: Iterator[Any]) -> Iterator[Any]:
+def _chunks(turn: Turn[Any], stream: Iterator[Any]) -> Iterator[Any]:
     while True:
         with turn.waiting():
             chunk = next(stream, _END)
@@ -63,7 +96,7 @@ def _chunks(turn: Turn, stream: Iterator[Any]) -> Iterator[Any]:
         yield chunk
 
 
-async def _achunks(turn: Turn, stream: AsyncIterator[Any]) -> AsyncIterator[Any]:
+async def _achunks(turn: Turn[Any], stream: AsyncIterator[Any]) -> AsyncIterator[Any]:
     while True:
         with turn.waiting():
             chunk = await anext(stream, _END)
@@ -72,7 +105,7 @@ async def _achunks(turn: Turn, stream: AsyncIterator[Any]) -> AsyncIterator[Any]
         yield chunk
 
 
-def _head(turn: Turn, stream: Iterator[Any]) -> Iterator[Any]:
+def _head(turn: Turn[Any], stream: Iterator[Any]) -> Iterator[Any]:
     """The chunks up to the first that shows something, or all."""
     for chunk in _chunks(turn, stream):
         yield chunk
@@ -80,14 +113,14 @@ def _head(turn: Turn, stream: Iterator[Any]) -> Iterator[Any]:
             return
 
 
-async def _ahead(turn: Turn, stream: AsyncIterator[Any]) -> AsyncIterator[Any]:
+async def _ahead(turn: Turn[Any], stream: AsyncIterator[Any]) -> AsyncIterator[Any]:
     async for chunk in _achunks(turn, stream):
         yield chunk
         if shows(chunk):
             return
 
 
-def _pass_on(turn: Turn, head: list[Any], stream: Iterator[Any]) -> Iterator[Any]:
+def _pass_on(turn: Turn[Any], head: list[Any], stream: Iterator[Any]) -> Iterator[Any]:
     last = head[-1]
     try:
         for chunk in head:
@@ -107,7 +140,7 @@ def _pass_on(turn: Turn, head: list[Any], stream: Iterator[Any]) -> Iterator[Any
         yield closing
 
 
-async def _apass_on(turn: Turn, head: list[Any], stream: AsyncIterator[Any]) -> AsyncIterator[Any]:
+async def _apass_on(turn: Turn[Any], head: list[Any], stream: AsyncIterator[Any]) -> AsyncIterator[Any]:
     last = head[-1]
     try:
         for chunk in head:
@@ -127,7 +160,7 @@ async def _apass_on(turn: Turn, head: list[Any], stream: AsyncIterator[Any]) -> 
         yield closing
 
 
-def _replay(turn: Turn) -> Iterator[Any]:
+def _replay(turn: Turn[Any]) -> Iterator[Any]:
     chunk = turn.replay()  # here and not in the generator: if nothing can be shown, the call itself fails
 
     def chunks() -> Iterator[Any]:
@@ -138,7 +171,7 @@ def _replay(turn: Turn) -> Iterator[Any]:
     return chunks()
 
 
-def _areplay(turn: Turn) -> AsyncIterator[Any]:
+def _areplay(turn: Turn[Any]) -> AsyncIterator[Any]:
     chunk = turn.replay()
 
     async def chunks() -> AsyncIterator[Any]:

@@ -20,19 +20,19 @@ from llama_index.core.base.llms.types import (
     LLMMetadata,
 )
 from llama_index.core.callbacks import CallbackManager
-from llama_index.core.instrumentation import get_dispatcher
 from llama_index.core.instrumentation.events.llm import LLMPredictEndEvent, LLMPredictStartEvent
 from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.llms.llm import LLM, ToolSelection, default_completion_to_prompt
 from llama_index.core.prompts import BasePromptTemplate, ChatPromptTemplate, PromptTemplate
 from llama_index.core.types import TokenAsyncGen, TokenGen
+from llama_index_instrumentation import get_dispatcher
 from pydantic import BaseModel, Field, InstanceOf, PlainSerializer, PrivateAttr, SerializeAsAny
 
 from cascade_core.errors import ConfigurationError
 from cascade_core.health import Health
 from cascade_core.policy import ModelSpec, Policy
 from cascade_llamaindex._answer import text_of
-from cascade_llamaindex._drive import adrive, drive
+from cascade_llamaindex._drive import aanswer, answer, astream, stream
 from cascade_llamaindex._members import SharedCallbacks, by_name, calls_functions, joint_metadata, metadata_of
 from cascade_llamaindex._messages import copied, for_any_provider, query_of
 from cascade_llamaindex._turn import MemberCall, Turn
@@ -138,42 +138,42 @@ class CascadeLLM(FunctionCallingLLM):
 
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Answer a conversation."""
-        return self._drive(self._chat(messages, kwargs))
+        return answer(self._chat(messages, kwargs))
 
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Answer a conversation."""
-        return await self._adrive(self._chat(messages, kwargs))
+        return await aanswer(self._chat(messages, kwargs))
 
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
         """Answer a conversation in pieces; of the answer that is accepted only."""
-        return self._drive(self._chat(messages, kwargs), streaming=True)
+        return stream(self._chat(messages, kwargs))
 
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
         """Answer a conversation in pieces; of the answer that is accepted only."""
-        return await self._adrive(self._chat(messages, kwargs), streaming=True)
+        return await astream(self._chat(messages, kwargs))
 
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """Complete a prompt."""
-        return self._drive(self._complete(prompt, formatted, kwargs))
+        return answer(self._complete(prompt, formatted, kwargs))
 
     async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """Complete a prompt."""
-        return await self._adrive(self._complete(prompt, formatted, kwargs))
+        return await aanswer(self._complete(prompt, formatted, kwargs))
 
     def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
         """Complete a prompt in pieces; of the answer that is accepted only."""
-        return self._drive(self._complete(prompt, formatted, kwargs), streaming=True)
+        return stream(self._complete(prompt, formatted, kwargs))
 
     async def astream_complete(
         self, prompt: str, formatted: bool = False, **kwargs: Any
     ) -> CompletionResponseAsyncGen:
         """Complete a prompt in pieces; of the answer that is accepted only."""
-        return await self._adrive(self._complete(prompt, formatted, kwargs), streaming=True)
+        return await astream(self._complete(prompt, formatted, kwargs))
 
-    def _chat(self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any]) -> Turn:
+    def _chat(self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any]) -> Turn[ChatResponse]:
         return self._turn(messages, lambda _: MemberCall("chat", (self._sendable(messages),), dict(kwargs)))
 
-    def _complete(self, prompt: str, formatted: bool, kwargs: Mapping[str, Any]) -> Turn:
+    def _complete(self, prompt: str, formatted: bool, kwargs: Mapping[str, Any]) -> Turn[CompletionResponse]:
         return self._turn(
             [ChatMessage(prompt)], lambda _: MemberCall("complete", (prompt, formatted), dict(kwargs))
         )
@@ -197,7 +197,7 @@ class CascadeLLM(FunctionCallingLLM):
             "allow_parallel_tool_calls": allow_parallel_tool_calls,
             "tool_required": tool_required,
         }
-        return self._drive(self._with_tools(tools, user_msg, chat_history, kwargs))
+        return answer(self._with_tools(tools, user_msg, chat_history, kwargs))
 
     @_dispatcher.span
     async def achat_with_tools(
@@ -216,7 +216,7 @@ class CascadeLLM(FunctionCallingLLM):
             "allow_parallel_tool_calls": allow_parallel_tool_calls,
             "tool_required": tool_required,
         }
-        return await self._adrive(self._with_tools(tools, user_msg, chat_history, kwargs))
+        return await aanswer(self._with_tools(tools, user_msg, chat_history, kwargs))
 
     @_dispatcher.span
     def stream_chat_with_tools(
@@ -235,7 +235,7 @@ class CascadeLLM(FunctionCallingLLM):
             "allow_parallel_tool_calls": allow_parallel_tool_calls,
             "tool_required": tool_required,
         }
-        return self._drive(self._with_tools(tools, user_msg, chat_history, kwargs), streaming=True)
+        return stream(self._with_tools(tools, user_msg, chat_history, kwargs))
 
     @_dispatcher.span
     async def astream_chat_with_tools(
@@ -254,7 +254,7 @@ class CascadeLLM(FunctionCallingLLM):
             "allow_parallel_tool_calls": allow_parallel_tool_calls,
             "tool_required": tool_required,
         }
-        return await self._adrive(self._with_tools(tools, user_msg, chat_history, kwargs), streaming=True)
+        return await astream(self._with_tools(tools, user_msg, chat_history, kwargs))
 
     def get_tool_calls_from_response(
         self, response: ChatResponse, error_on_no_tool_call: bool = True, **kwargs: Any
@@ -281,7 +281,7 @@ class CascadeLLM(FunctionCallingLLM):
         user_msg: str | ChatMessage | None,
         chat_history: Sequence[ChatMessage] | None,
         kwargs: Mapping[str, Any],
-    ) -> Turn:
+    ) -> Turn[ChatResponse]:
         history = list(chat_history or [])
         asked = [ChatMessage(user_msg)] if isinstance(user_msg, str) else [user_msg] if user_msg else []
         able = [name for name, llm in self.llms.items() if calls_functions(llm)]
@@ -315,7 +315,7 @@ class CascadeLLM(FunctionCallingLLM):
         **prompt_args: Any,
     ) -> Object:
         """An object of ``output_cls``, made the member's own way. An answer that does not parse leads on."""
-        result: Object = self._drive(self._structured(output_cls, prompt, llm_kwargs, prompt_args))
+        result: Object = answer(self._structured(output_cls, prompt, llm_kwargs, prompt_args))
         return result
 
     async def astructured_predict(
@@ -326,7 +326,7 @@ class CascadeLLM(FunctionCallingLLM):
         **prompt_args: Any,
     ) -> Object:
         """An object of ``output_cls``, made the member's own way. An answer that does not parse leads on."""
-        result: Object = await self._adrive(self._structured(output_cls, prompt, llm_kwargs, prompt_args))
+        result: Object = await aanswer(self._structured(output_cls, prompt, llm_kwargs, prompt_args))
         return result
 
     def stream_structured_predict(
@@ -338,7 +338,7 @@ class CascadeLLM(FunctionCallingLLM):
     ) -> Generator[Object | FlexibleModel, None, None]:
         """The object as it grows; of the answer that is accepted only."""
         turn = self._structured(output_cls, prompt, llm_kwargs, prompt_args)
-        objects: Generator[Object | FlexibleModel, None, None] = self._drive(turn, streaming=True)
+        objects: Generator[Object | FlexibleModel, None, None] = stream(turn)
         return objects
 
     async def astream_structured_predict(
@@ -350,7 +350,7 @@ class CascadeLLM(FunctionCallingLLM):
     ) -> AsyncGenerator[Object | FlexibleModel, None]:
         """The object as it grows; of the answer that is accepted only."""
         turn = self._structured(output_cls, prompt, llm_kwargs, prompt_args)
-        objects: AsyncGenerator[Object | FlexibleModel, None] = await self._adrive(turn, streaming=True)
+        objects: AsyncGenerator[Object | FlexibleModel, None] = await astream(turn)
         return objects
 
     def _structured(
@@ -359,7 +359,7 @@ class CascadeLLM(FunctionCallingLLM):
         prompt: BasePromptTemplate,
         llm_kwargs: Mapping[str, Any] | None,
         prompt_args: Mapping[str, Any],
-    ) -> Turn:
+    ) -> Turn[Any]:
         messages = prompt.format_messages(llm=self, **prompt_args)
         if self.system_prompt or self.output_parser:
             # The members put their own before it, as they do with every prompt.
@@ -376,25 +376,25 @@ class CascadeLLM(FunctionCallingLLM):
 
     def predict(self, prompt: BasePromptTemplate, **prompt_args: Any) -> str:
         """Fill in a prompt and answer it, each member with its own system prompt and template."""
-        return self._predicted(self._drive(self._predict(prompt, prompt_args)))
+        return self._predicted(answer(self._predict(prompt, prompt_args)))
 
     async def apredict(self, prompt: BasePromptTemplate, **prompt_args: Any) -> str:
         """Fill in a prompt and answer it, each member with its own system prompt and template."""
-        return self._predicted(await self._adrive(self._predict(prompt, prompt_args)))
+        return self._predicted(await aanswer(self._predict(prompt, prompt_args)))
 
     def stream(self, prompt: BasePromptTemplate, **prompt_args: Any) -> TokenGen:
         """Fill in a prompt and answer it in pieces; of the answer that is accepted only."""
         self._refuse_parser(prompt)
-        chunks = self._drive(self._predict(prompt, prompt_args), streaming=True)
+        chunks = stream(self._predict(prompt, prompt_args))
         return (chunk.delta or "" for chunk in chunks)
 
     async def astream(self, prompt: BasePromptTemplate, **prompt_args: Any) -> TokenAsyncGen:
         """Fill in a prompt and answer it in pieces; of the answer that is accepted only."""
         self._refuse_parser(prompt)
-        chunks = await self._adrive(self._predict(prompt, prompt_args), streaming=True)
+        chunks = await astream(self._predict(prompt, prompt_args))
         return (chunk.delta or "" async for chunk in chunks)
 
-    def _predict(self, prompt: BasePromptTemplate, prompt_args: Mapping[str, Any]) -> Turn:
+    def _predict(self, prompt: BasePromptTemplate, prompt_args: Mapping[str, Any]) -> Turn[Any]:
         _dispatcher.event(LLMPredictStartEvent(template=prompt, template_args=dict(prompt_args)))
         self._log_template_data(prompt, **prompt_args)
         messages = prompt.format_messages(llm=self, **prompt_args)
@@ -445,7 +445,7 @@ class CascadeLLM(FunctionCallingLLM):
         *,
         only: Collection[str] | None = None,
         structured: bool = False,
-    ) -> Turn:
+    ) -> Turn[Any]:
         self._callbacks.forward(self.callback_manager, self.llms)
         return Turn(self, query_of(messages), call, only=only, structured=structured)
 
@@ -453,21 +453,6 @@ class CascadeLLM(FunctionCallingLLM):
         """Copies for one member; of a provider of its own if the members are of several."""
         several = len({type(llm) for llm in self.llms.values()}) > 1
         return [for_any_provider(message) if several else copied(message) for message in messages]
-
-    # The members' endpoints count and time themselves. What LlamaIndex's decorator does besides is done here: one
-    # trace around all calls, and the cascade's own rate limit.
-
-    def _drive(self, turn: Turn, *, streaming: bool = False) -> Any:
-        if self.rate_limiter is not None:
-            self.rate_limiter.acquire()
-        with self.callback_manager.as_trace("chat"):
-            return drive(turn, streaming=streaming)
-
-    async def _adrive(self, turn: Turn, *, streaming: bool = False) -> Any:
-        if self.rate_limiter is not None:
-            await self.rate_limiter.async_acquire()
-        with self.callback_manager.as_trace("chat"):
-            return await adrive(turn, streaming=streaming)
 
 
 def _loaded(

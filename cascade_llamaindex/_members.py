@@ -53,7 +53,7 @@ def _loaded(data: Mapping[str, Any]) -> LLM:
     through first.
     """
     name = data.get("class_name")
-    for cls in _subclasses(LLM):
+    for cls in _subclasses(LLM):  # type: ignore[type-abstract]
         if cls.class_name() == name:
             return cls.from_dict(dict(data))
     from llama_index.core.llms.loading import load_llm

@@ -1,18 +1,19 @@
 """What goes in: copies that members may change, and what the core sees of them.
 
-Members get copies because some change what they are given: OpenAI's ``chat_with_tools`` appends to the caller's history,
-others rewrite a message's content.
+Members get copies because some change what they are given: OpenAI's ``chat_with_tools`` appends to the caller's
+history, others rewrite a message's content.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from llama_index.core.base.llms.types import ChatMessage, MessageRole, ToolCallBlock
 
 from cascade_core.values import Query
+from cascade_llamaindex._answer import get
 
 
 def query_of(messages: Sequence[ChatMessage]) -> Query:
@@ -50,16 +51,11 @@ def for_any_provider(message: ChatMessage) -> ChatMessage:
 
 def _neutral(call: Any) -> ToolCallBlock | None:
     """A tool call in the form of OpenAI (id, function) or of Anthropic (id, name, input), as object or mapping."""
-    field = call.get if isinstance(call, Mapping) else lambda name: getattr(call, name, None)
-    function = field("function")
-    if function is None:
-        name, arguments = field("name"), field("input")
-    elif isinstance(function, Mapping):
-        name, arguments = function.get("name"), function.get("arguments")
-    else:
-        name, arguments = getattr(function, "name", None), getattr(function, "arguments", None)
+    function = get(call, "function")
+    name = get(call if function is None else function, "name")
+    arguments = get(call, "input") if function is None else get(function, "arguments")
     if not isinstance(name, str):
         return None
     if not isinstance(arguments, (str, dict)):
         arguments = json.loads(json.dumps(arguments or {}, default=str))
-    return ToolCallBlock(tool_call_id=field("id"), tool_name=name, tool_kwargs=arguments)
+    return ToolCallBlock(tool_call_id=get(call, "id"), tool_name=name, tool_kwargs=arguments)

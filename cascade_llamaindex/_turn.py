@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from llama_index.core.base.llms.types import ChatResponse, CompletionResponse, ThinkingBlock
-from llama_index.core.instrumentation import get_dispatcher
 from llama_index.core.instrumentation.events.chat_engine import StreamChatEndEvent
 from llama_index.core.instrumentation.span import active_span_id
 from llama_index.core.llms.llm import LLM
+from llama_index_instrumentation import get_dispatcher
 
 from cascade_core.errors import AllModelsFailedError
 from cascade_core.values import Answer, Call, Query, Stop
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 _dispatcher = get_dispatcher(__name__)
 
+Result = TypeVar("Result")
+"""What a turn ends with, and what each chunk of its stream is."""
+
 
 class MemberCall(NamedTuple):
     """How a member is called: its endpoint (``chat``; the driver puts ``a``, ``stream_`` before it) and arguments."""
@@ -38,7 +41,7 @@ class MemberCall(NamedTuple):
     kwargs: Mapping[str, Any]
 
 
-class Turn:
+class Turn(Generic[Result]):
     """State of one call by the user. Made in the body of the endpoint, so that its span is the one that is active.
 
     Args:
@@ -58,6 +61,7 @@ class Turn:
         only: Collection[str] | None = None,
         structured: bool = False,
     ) -> None:
+        self.cascade = cascade
         self._llms = cascade.llms
         self._health = cascade._health
         self._call = call
@@ -202,7 +206,7 @@ def _with_extras(response: Any, extras: Mapping[str, Any]) -> Any:
 
 
 class _Waiting(AbstractContextManager[None]):
-    def __init__(self, turn: Turn) -> None:
+    def __init__(self, turn: Turn[Any]) -> None:
         self._turn = turn
         self._capture = responses_into(turn._inner)
 
