@@ -11,14 +11,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cascade_langchain._policy import UncalibratedWarning
     from cascade_langchain.chat_model import ChatCascade
+    from cascade_langchain.middleware import CascadeMiddleware
+    from cascade_langchain.runnable import RunnableCascade
 
 _HOME = {
     "_policy": ("UncalibratedWarning",),
     "chat_model": ("ChatCascade",),
+    "middleware": ("CascadeMiddleware",),
+    "runnable": ("RunnableCascade",),
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
 
-__all__ = ["ChatCascade", "UncalibratedWarning"]
+__all__ = ["CascadeMiddleware", "ChatCascade", "RunnableCascade", "UncalibratedWarning"]
 
 
 def __getattr__(name: str) -> Any:

@@ -125,9 +125,18 @@ class Job:
             self._started = perf_counter()
         return step
 
-    def member(self, call: Call) -> AnyRunnable:
-        """What to call."""
+    def live(self, call: Call) -> bool:
+        """Whether the call may be shown as it runs."""
+        return call.final and not self._hidden
+
+    def member(self, call: Call, *, live: bool) -> AnyRunnable:
+        """What to call. ``live``: it will be streamed to the caller."""
         return self._members(call.model, draft=self._hidden or not call.final)
+
+    @property
+    def released(self) -> bool:
+        """Whether part of the answer has been passed on."""
+        return bool(self._chunks)
 
     def take(self, output: Any) -> None:
         """The output of a call that ran to its end unseen."""
@@ -144,17 +153,19 @@ class Job:
         for item in ready:
             passed_on = perf_counter()
             yield item
-            self._started += perf_counter() - passed_on  # what the consumer does meanwhile is not the model's latency
+            self._started += (
+                perf_counter() - passed_on
+            )  # what the consumer does meanwhile is not the model's latency
 
     def answered(self) -> None:
         """The call has come to a good end."""
-        if self._chunks:
+        if self.released:
             self._outputs[self._model] = merged(self._chunks)
         elif self._model not in self._outputs:
             self.fail(ValueError("the stream ended without a chunk"))
             return
         answer = self.read(self._outputs[self._model], perf_counter() - self._started)
-        self.episode.observe(answer, released=bool(self._chunks))
+        self.episode.observe(answer, released=self.released)
         self._health.succeeded(self._model)
 
     def fail(self, error: Exception) -> None:
@@ -166,7 +177,7 @@ class Job:
         if _passes_through(error):
             raise error
         self._health.failed(self._model)
-        if self._chunks:
+        if self.released:
             raise error
         _log.warning("model %r failed with %s", self._model, type(error).__name__)
         self.episode.fail(error)
@@ -179,7 +190,7 @@ class Job:
 
     def rest(self, record: DecisionRecord) -> Iterator[Any]:
         """What a streaming caller has not got yet."""
-        if not self._chunks:
+        if not self.released:
             yield self.chunk(self.output)
         elif self._held is not None:
             yield self.seal(self._held, record)
@@ -215,10 +226,6 @@ class Job:
         """Tag of the run of the call."""
         return f"cascade:call:{self._calls}"
 
-    def live(self, call: Call) -> bool:
-        """Whether the call may be streamed as it runs."""
-        return call.final and not self._hidden
-
 
 def drive(job: Job, config: RunnableConfig | None, *, stream: bool) -> Iterator[Any]:
     """Run a job. Yields chunks if ``stream``, else nothing; the answer is then ``job.output``."""
@@ -236,13 +243,16 @@ def drive(job: Job, config: RunnableConfig | None, *, stream: bool) -> Iterator[
     run.on_chain_end(job.output)
 
 
-def _steps(job: Job, run: CallbackManagerForChainRun, config: RunnableConfig, *, stream: bool) -> Iterator[Any]:
+def _steps(
+    job: Job, run: CallbackManagerForChainRun, config: RunnableConfig, *, stream: bool
+) -> Iterator[Any]:
     while isinstance(step := job.next(), Call):
         callbacks = run.get_child(job.call_tag)
         callbacks.on_custom_event(CALL_EVENT, step.model_dump(), run_id=run.run_id)
-        member, below = job.member(step), job.under(config, callbacks)
+        live = stream and job.live(step)
+        member, below = job.member(step, live=live), job.under(config, callbacks)
         try:
-            if stream and job.live(step):
+            if live:
                 with closing(member.stream(job.input, below, **job.kwargs)) as chunks:
                     for chunk in chunks:
                         yield from job.release(chunk)
@@ -282,9 +292,10 @@ async def _asteps(
     while isinstance(step := job.next(), Call):
         callbacks = run.get_child(job.call_tag)
         await callbacks.on_custom_event(CALL_EVENT, step.model_dump(), run_id=run.run_id)
-        member, below = job.member(step), job.under(config, callbacks)
+        live = stream and job.live(step)
+        member, below = job.member(step, live=live), job.under(config, callbacks)
         try:
-            if stream and job.live(step):
+            if live:
                 async with aclosing(member.astream(job.input, below, **job.kwargs)) as chunks:
                     async for chunk in chunks:
                         for item in job.release(chunk):

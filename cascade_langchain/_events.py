@@ -36,7 +36,9 @@ def aevent_stream(chunks: AsyncIterator[AIMessageChunk]) -> AsyncChatModelStream
 
     async def produce() -> None:
         try:
-            async for event in achunks_to_events(ChatGenerationChunk(message=chunk) async for chunk in chunks):
+            async for event in achunks_to_events(
+                ChatGenerationChunk(message=chunk) async for chunk in chunks
+            ):
                 stream.dispatch(event)
         except asyncio.CancelledError as error:
             stream.fail(error)

@@ -101,7 +101,8 @@ def chat_models(models: object) -> dict[str, AnyRunnable]:
         if chat is None:
             what = repr(model) if isinstance(model, str) else f"an object of type {type(model).__name__}"
             hint = (
-                "RunnableCascade takes any other runnable" if isinstance(model, Runnable)
+                "RunnableCascade takes any other runnable"
+                if isinstance(model, Runnable)
                 else "build one first, for example with init_chat_model"
             )
             raise ConfigurationError(f"{what} is not a chat model: expected a BaseChatModel; {hint}")

@@ -96,7 +96,9 @@ def _logprobs(
     try:
         chosen = tuple(float(token["logprob"]) for token in tokens)
         others = tuple(
-            tuple(sorted((float(other["logprob"]) for other in token.get("top_logprobs") or ()), reverse=True))
+            tuple(
+                sorted((float(other["logprob"]) for other in token.get("top_logprobs") or ()), reverse=True)
+            )
             for token in tokens
         )
     except (KeyError, TypeError, ValueError):  # another provider's format: as if there were none

@@ -22,7 +22,9 @@ class UncalibratedWarning(UserWarning):
     """A composite works without a policy, by a rule that nothing has been fitted to."""
 
 
-def policy_for(names: Iterable[str], policy: Policy | str | os.PathLike[str] | None, prices: Prices | None) -> Policy:
+def policy_for(
+    names: Iterable[str], policy: Policy | str | os.PathLike[str] | None, prices: Prices | None
+) -> Policy:
     """The policy for members of these names: the one given, the one in a file, or the uncalibrated default.
 
     Raises:
@@ -84,8 +86,9 @@ def allowed_for(policy: Policy, members: Members, pinned: object, needs: frozens
     denied = members.denying(needs) if needs else {}
     allowed = [name for name in able if name not in denied]
     if not allowed:
+        lacking = ", ".join(f"{name} lacks {need}" for name, need in denied.items())
         raise ConfigurationError(
-            f"no model can take this query: {', '.join(f'{name} lacks {need}' for name, need in denied.items())}. Add "
-            "a model that can, or correct the profile of one (its argument `profile`)"
+            f"no model can take this query: {lacking}. Add a model that can, or correct the profile of one (its "
+            "argument `profile`)"
         )
     return allowed

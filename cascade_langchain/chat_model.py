@@ -42,7 +42,9 @@ if TYPE_CHECKING:
 _TOOLS = "cascade_tools"
 """Argument under which a binding of tools keeps the members they are bound to."""
 
-_OF_THE_MODELS = frozenset({"temperature", "max_tokens", "timeout", "stop", "max_retries", "streaming", "api_key"})
+_OF_THE_MODELS = frozenset(
+    {"temperature", "max_tokens", "timeout", "stop", "max_retries", "streaming", "api_key"}
+)
 _HANDED_ON = ("cache", "rate_limiter", "output_version")
 _SCOPE = ("callbacks", "tags", "metadata", "verbose")
 
@@ -79,9 +81,12 @@ class ChatCascade(BaseChatModel):
             )
         ignored = sorted(settings.keys() & _OF_THE_MODELS)
         if ignored:
-            warnings.warn(f"ChatCascade ignores {', '.join(ignored)}: set it on the models inside", stacklevel=2)
+            warnings.warn(
+                f"ChatCascade ignores {', '.join(ignored)}: set it on the models inside", stacklevel=2
+            )
             settings = {name: value for name, value in settings.items() if name not in _OF_THE_MODELS}
-        super().__init__(models=named, policy=policy_for(named, policy, prices), **settings)
+        fields = {"models": named, "policy": policy_for(named, policy, prices)}
+        super().__init__(**fields, **settings)
 
     @model_validator(mode="after")
     def _set_cascade_members(self) -> ChatCascade:
@@ -105,7 +110,7 @@ class ChatCascade(BaseChatModel):
         **kwargs: Any,
     ) -> AIMessage:
         """Answer with the cheapest run of models that the policy finds good enough."""
-        return cast("AIMessage", run_to_end(self._job(input, stop, kwargs), config))
+        return cast("AIMessage", run_to_end(self.job(input, _with_stop(kwargs, stop)), config))
 
     async def ainvoke(
         self,
@@ -116,7 +121,7 @@ class ChatCascade(BaseChatModel):
         **kwargs: Any,
     ) -> AIMessage:
         """As :meth:`invoke`."""
-        return cast("AIMessage", await arun_to_end(self._job(input, stop, kwargs), config))
+        return cast("AIMessage", await arun_to_end(self.job(input, _with_stop(kwargs, stop)), config))
 
     def stream(
         self,
@@ -127,7 +132,7 @@ class ChatCascade(BaseChatModel):
         **kwargs: Any,
     ) -> Iterator[AIMessageChunk]:
         """Stream the answer: live when the call is certainly the last, else whole once it is chosen."""
-        yield from drive(self._job(input, stop, kwargs), config, stream=True)
+        yield from drive(self.job(input, _with_stop(kwargs, stop)), config, stream=True)
 
     async def astream(
         self,
@@ -138,25 +143,31 @@ class ChatCascade(BaseChatModel):
         **kwargs: Any,
     ) -> AsyncIterator[AIMessageChunk]:
         """As :meth:`stream`."""
-        async with aclosing(adrive(self._job(input, stop, kwargs), config, stream=True)) as chunks:
+        async with aclosing(adrive(self.job(input, _with_stop(kwargs, stop)), config, stream=True)) as chunks:
             async for chunk in chunks:
                 yield chunk
 
-    def _job(self, input: LanguageModelInput, stop: list[str] | None, kwargs: dict[str, Any]) -> Job:
+    def job(
+        self,
+        input: LanguageModelInput,
+        kwargs: dict[str, Any],
+        *,
+        members: Members | None = None,
+        of: Callable[..., Job] = Job,
+        **further: Any,
+    ) -> Job:
+        """One query, ready for a driver; takes out of ``kwargs`` what is not for the models."""
         prompt = self._convert_input(input)
         messages = prompt.to_messages()
-        members: Members = self._members
         needs = needs_of(messages)
-        if _TOOLS in kwargs:
-            members = kwargs.pop(_TOOLS)
+        bound = kwargs.pop(_TOOLS, None)
+        if bound is not None:
             kwargs.pop("tools", None)
+        if bound is not None or kwargs.get("tools"):
             needs |= {"tool_calling"}
-        elif kwargs.get("tools"):
-            needs |= {"tool_calling"}
-        if stop is not None:
-            kwargs["stop"] = stop
+        members = members or bound or self.members
         pinned = kwargs.pop("model", None)
-        return Job(
+        return of(
             name=self.get_name(),
             input=prompt,
             query=query_of(messages),
@@ -167,7 +178,13 @@ class ChatCascade(BaseChatModel):
             hidden=self._streaming_disabled(**kwargs),
             kwargs=kwargs,
             scope={name: getattr(self, name) for name in _SCOPE},
+            **further,
         )
+
+    @property
+    def members(self) -> Members:
+        """The models, ready to be called."""
+        return self._members
 
     # -- what else calls a chat model ----------------------------------------------------------------------------
 
@@ -184,7 +201,7 @@ class ChatCascade(BaseChatModel):
         **kwargs: Any,
     ) -> LLMResult:
         """Answer several conversations, one after the other."""
-        jobs = [self._job(conversation, stop, {**kwargs}) for conversation in messages]
+        jobs = [self.job(conversation, _with_stop({**kwargs}, stop)) for conversation in messages]
         for job in jobs:
             run_to_end(job, _config(callbacks, tags, metadata, run_name, run_id if job is jobs[0] else None))
         return _result(jobs)
@@ -202,33 +219,53 @@ class ChatCascade(BaseChatModel):
         **kwargs: Any,
     ) -> LLMResult:
         """Answer several conversations at once."""
-        jobs = [self._job(conversation, stop, {**kwargs}) for conversation in messages]
+        jobs = [self.job(conversation, _with_stop({**kwargs}, stop)) for conversation in messages]
         await asyncio.gather(
             *(
-                arun_to_end(job, _config(callbacks, tags, metadata, run_name, run_id if job is jobs[0] else None))
+                arun_to_end(
+                    job, _config(callbacks, tags, metadata, run_name, run_id if job is jobs[0] else None)
+                )
                 for job in jobs
             )
         )
         return _result(jobs)
 
     def _generate(
-        self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: Any = None,
+        **kwargs: Any,
     ) -> ChatResult:
         return ChatResult(generations=[ChatGeneration(message=self.invoke(messages, stop=stop, **kwargs))])
 
     async def _agenerate(
-        self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: Any = None,
+        **kwargs: Any,
     ) -> ChatResult:
-        return ChatResult(generations=[ChatGeneration(message=await self.ainvoke(messages, stop=stop, **kwargs))])
+        return ChatResult(
+            generations=[ChatGeneration(message=await self.ainvoke(messages, stop=stop, **kwargs))]
+        )
 
     def _stream(
-        self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: Any = None,
+        **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         for chunk in self.stream(messages, stop=stop, **kwargs):
             yield ChatGenerationChunk(message=chunk)
 
     async def _astream(
-        self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: Any = None,
+        **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
         async for chunk in self.astream(messages, stop=stop, **kwargs):
             yield ChatGenerationChunk(message=chunk)
@@ -269,7 +306,7 @@ class ChatCascade(BaseChatModel):
         Raises:
             NotImplementedError: if none of the models can call tools.
         """
-        bound = self._members.prepared(lambda model: model.bind_tools(tools, **kwargs))  # type: ignore[attr-defined]
+        bound = self.members.prepared(lambda model: model.bind_tools(tools, **kwargs))  # type: ignore[attr-defined]
         return self.bind(tools=[_openai_tool(tool) for tool in tools], **{_TOOLS: bound})
 
     def with_structured_output(
@@ -326,13 +363,19 @@ class ChatCascade(BaseChatModel):
         """Number of tokens as the first model counts them."""
         return super().get_num_tokens(text) if self.custom_get_token_ids else self._first.get_num_tokens(text)
 
-    def get_num_tokens_from_messages(self, messages: list[BaseMessage], tools: Sequence[Any] | None = None) -> int:
+    def get_num_tokens_from_messages(
+        self, messages: list[BaseMessage], tools: Sequence[Any] | None = None
+    ) -> int:
         """Number of tokens as the first model counts them."""
         return self._first.get_num_tokens_from_messages(messages, tools=tools)
 
     @property
     def _first(self) -> BaseChatModel:
         return cast("BaseChatModel", chat_model_of(next(iter(self.models.values()))))
+
+
+def _with_stop(kwargs: dict[str, Any], stop: list[str] | None) -> dict[str, Any]:
+    return kwargs if stop is None else {**kwargs, "stop": stop}
 
 
 def _config(
@@ -342,7 +385,13 @@ def _config(
     run_name: str | None,
     run_id: uuid.UUID | None,
 ) -> RunnableConfig:
-    given = {"callbacks": callbacks, "tags": tags, "metadata": metadata, "run_name": run_name, "run_id": run_id}
+    given = {
+        "callbacks": callbacks,
+        "tags": tags,
+        "metadata": metadata,
+        "run_name": run_name,
+        "run_id": run_id,
+    }
     return cast("RunnableConfig", {name: value for name, value in given.items() if value is not None})
 
 
@@ -367,4 +416,8 @@ def _identity(runnable: AnyRunnable) -> dict[str, Any]:
     model = chat_model_of(runnable)
     assert model is not None, "only chat models are members"
     kwargs = runnable.__dict__.get("kwargs", {})
-    return {"_type": model._llm_type, **model._identifying_params, **({"bound": str(kwargs)} if kwargs else {})}
+    return {
+        "_type": model._llm_type,
+        **model._identifying_params,
+        **({"bound": str(kwargs)} if kwargs else {}),
+    }

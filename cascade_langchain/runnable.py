@@ -1,0 +1,238 @@
+"""The same decisions over any runnables: whole chains, retrievers with a model, agents."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.prompt_values import PromptValue
+from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables.base import RunnableSerializable, coerce_to_runnable
+from langchain_core.runnables.utils import Input, Output, get_unique_config_specs
+from langchain_core.tracers._streaming import _StreamingCallbackHandler
+from pydantic import ConfigDict, Field, PrivateAttr
+
+from cascade_core.errors import ConfigurationError
+from cascade_core.health import Health
+from cascade_core.values import Answer, Call, DecisionRecord, Query
+from cascade_langchain._driver import Job, aclosing, adrive, arun_to_end, drive, run_to_end
+from cascade_langchain._members import Members, chat_model_of
+from cascade_langchain._messages import answer_of, as_last_chunk, query_of, with_record
+from cascade_langchain._model_log import ModelLog
+from cascade_langchain._policy import Prices, policy_for
+
+if TYPE_CHECKING:
+    from langchain_core.runnables.graph import Graph
+    from langchain_core.runnables.utils import ConfigurableFieldSpec
+
+    from cascade_core.policy import Policy
+
+ReadQuery = Callable[[Any], "Query | str"]
+"""From a runnable's input to the query, or its text."""
+
+ReadAnswer = Callable[[Any], "Answer | str"]
+"""From a runnable's output to the answer, or its text."""
+
+_QUESTION_KEYS = ("input", "question", "query", "text")
+_ANSWER_KEYS = ("answer", "output", "result", "text")
+
+
+class RunnableCascade(RunnableSerializable[Input, Output]):
+    """A cascade of any runnables. TODO"""
+
+    arms: Mapping[str, Runnable[Any, Any]] = Field(repr=False)
+    """The runnables by name, in the order given."""
+
+    policy: Any = Field(repr=False)
+    """The policy that decides (a ``cascade_core.Policy``)."""
+
+    read_query: ReadQuery | None = Field(default=None, repr=False)
+    """Makes the query out of the input; None: a text, a prompt, messages, or a dictionary that holds one."""
+
+    read_answer: ReadAnswer | None = Field(default=None, repr=False)
+    """Makes the answer out of an output; None: as for inputs."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    _members: Members = PrivateAttr()
+    _health: Health = PrivateAttr(default_factory=Health)
+
+    def __init__(
+        self,
+        arms: Mapping[str, Any],
+        *,
+        policy: Policy | str | os.PathLike[str] | None = None,
+        prices: Prices | None = None,
+        **settings: Any,
+    ) -> None:
+        """Check everything that can be wrong before the first query."""
+        if not isinstance(arms, Mapping) or not all(isinstance(name, str) and name for name in arms):
+            raise ConfigurationError("arms must be a dictionary from name to runnable")
+        unknown = sorted(settings.keys() - type(self).model_fields.keys())
+        if unknown:
+            raise ConfigurationError(
+                f"RunnableCascade has no setting {unknown[0]!r}; it has {sorted(type(self).model_fields)} and prices"
+            )
+        runnables = {name: _runnable(name, arm) for name, arm in arms.items()}
+        fields = {"arms": runnables, "policy": policy_for(runnables, policy, prices)}
+        super().__init__(**fields, **settings)
+        self._members = Members(self.arms)
+
+    # -- the four ways to run one query --------------------------------------------------------------------------
+
+    def invoke(self, input: Input, config: RunnableConfig | None = None, **kwargs: Any) -> Output:
+        """The output of the cheapest run of arms that the policy finds good enough."""
+        return run_to_end(self._job(input, kwargs), config)  # type: ignore[no-any-return]
+
+    async def ainvoke(self, input: Input, config: RunnableConfig | None = None, **kwargs: Any) -> Output:
+        """As :meth:`invoke`."""
+        return await arun_to_end(self._job(input, kwargs), config)  # type: ignore[no-any-return]
+
+    def stream(self, input: Input, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Output]:
+        """Stream the output: live when the call is certainly the last, else whole once it is chosen."""
+        yield from drive(self._job(input, kwargs), config, stream=True)
+
+    async def astream(
+        self, input: Input, config: RunnableConfig | None = None, **kwargs: Any
+    ) -> AsyncIterator[Output]:
+        """As :meth:`stream`."""
+        async with aclosing(adrive(self._job(input, kwargs), config, stream=True)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    def _job(self, input: Input, kwargs: dict[str, Any]) -> Job:
+        return _RunnableJob(
+            name=self.get_name(),
+            input=input,
+            query=_query(input, self.read_query),
+            policy=self.policy,
+            health=self._health,
+            members=self._members,
+            allowed=self.policy.names,
+            kwargs=kwargs,
+            read_answer=self.read_answer,
+        )
+
+    # -- what a runnable says of itself --------------------------------------------------------------------------
+
+    @property
+    def InputType(self) -> type[Input]:  # noqa: N802
+        """That of the first arm."""
+        return self._first.InputType
+
+    @property
+    def OutputType(self) -> type[Output]:  # noqa: N802
+        """That of the first arm."""
+        return self._first.OutputType
+
+    def get_input_schema(self, config: RunnableConfig | None = None) -> Any:
+        """That of the first arm."""
+        return self._first.get_input_schema(config)
+
+    def get_output_schema(self, config: RunnableConfig | None = None) -> Any:
+        """That of the first arm."""
+        return self._first.get_output_schema(config)
+
+    @property
+    def config_specs(self) -> list[ConfigurableFieldSpec]:
+        """What ``configurable`` may hold for the arms."""
+        return get_unique_config_specs(spec for arm in self.arms.values() for spec in arm.config_specs)
+
+    def get_graph(self, config: RunnableConfig | None = None) -> Graph:
+        """The arms side by side between input and output."""
+        from langchain_core.runnables.graph import Graph
+
+        graph = Graph()
+        start = graph.add_node(self.get_input_schema(config))
+        end = graph.add_node(self.get_output_schema(config))
+        for name, arm in self.arms.items():
+            node = graph.add_node(arm, id=name)
+            graph.add_edge(start, node, conditional=True)
+            graph.add_edge(node, end)
+        return graph
+
+    @property
+    def _first(self) -> Runnable[Any, Any]:
+        first: Runnable[Any, Any] = next(iter(self.arms.values()))
+        return first
+
+
+class _RunnableJob(Job):
+    def __init__(self, *, read_answer: ReadAnswer | None, **job: Any) -> None:
+        super().__init__(**job)
+        self._read_answer = read_answer
+        self._log = ModelLog()
+        self._draft = False
+
+    def member(self, call: Call, *, live: bool) -> Runnable[Any, Any]:
+        member = super().member(call, live=live)
+        # Models deep inside a chain cannot be told not to stream: their drafts are kept from those who would show
+        # them. Handlers that trace or count still see everything.
+        self._draft = not call.final and chat_model_of(member) is None
+        return member
+
+    def under(self, config: RunnableConfig, callbacks: Any) -> RunnableConfig:
+        if self._draft:
+            for handler in list(callbacks.handlers):
+                if isinstance(handler, _StreamingCallbackHandler):
+                    callbacks.remove_handler(handler)
+        self._log = ModelLog()
+        callbacks.add_handler(self._log)
+        return super().under(config, callbacks)
+
+    def read(self, output: Any, latency: float) -> Answer:
+        answer = _answer(output, latency, self._read_answer)
+        return answer.model_copy(
+            update={
+                "usage": answer.usage or self._log.usage,
+                "latency": latency if answer.latency is None else answer.latency,
+            }
+        )
+
+    def seal(self, output: Any, record: DecisionRecord) -> Any:
+        return with_record(output, record) if isinstance(output, BaseMessage) else output
+
+    def chunk(self, output: Any) -> Any:
+        return as_last_chunk(output) if type(output) is AIMessage else output
+
+
+def _runnable(name: str, arm: Any) -> Runnable[Any, Any]:
+    try:
+        return coerce_to_runnable(arm)
+    except TypeError as error:
+        raise ConfigurationError(f"arm {name!r} is not a runnable: {error}") from error
+
+
+def _query(input: Any, read: ReadQuery | None) -> Query:
+    found = read(input) if read is not None else _unwrapped(input, _QUESTION_KEYS)
+    if isinstance(found, Query):
+        return found
+    if isinstance(found, list):
+        return query_of(found)
+    return Query(text=found)
+
+
+def _answer(output: Any, latency: float, read: ReadAnswer | None) -> Answer:
+    found = read(output) if read is not None else _unwrapped(output, _ANSWER_KEYS)
+    if isinstance(found, Answer):
+        return found
+    if isinstance(found, list):
+        spoken = [message for message in found if isinstance(message, AIMessage)]
+        return answer_of(spoken[-1], latency) if spoken else Answer(text="", latency=latency)
+    return Answer(text=found, latency=latency)
+
+
+def _unwrapped(value: Any, keys: tuple[str, ...]) -> str | list[BaseMessage]:
+    """The text or the messages in what a runnable takes or returns."""
+    if isinstance(value, Mapping):
+        held = value.get("messages") or next((value[key] for key in keys if key in value), None)
+        return str(value) if held is None else _unwrapped(held, keys)
+    if isinstance(value, PromptValue):
+        return value.to_messages()
+    if isinstance(value, BaseMessage):
+        return [value]
+    if isinstance(value, list) and value and all(isinstance(item, BaseMessage) for item in value):
+        return value
+    return value if isinstance(value, str) else "" if value is None else str(value)
