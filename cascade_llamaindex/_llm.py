@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import warnings
 from collections.abc import AsyncGenerator, Callable, Collection, Generator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -28,9 +27,10 @@ from llama_index.core.types import TokenAsyncGen, TokenGen
 from llama_index_instrumentation import get_dispatcher
 from pydantic import BaseModel, Field, InstanceOf, PlainSerializer, PrivateAttr, SerializeAsAny
 
+from cascade_core.default_policy import Prices, policy_for
 from cascade_core.errors import ConfigurationError
 from cascade_core.health import Health
-from cascade_core.policy import ModelSpec, Policy
+from cascade_core.policy import Policy
 from cascade_llamaindex._answer import text_of
 from cascade_llamaindex._drive import aanswer, answer, astream, stream
 from cascade_llamaindex._members import SharedCallbacks, by_name, calls_functions, joint_metadata, metadata_of
@@ -58,6 +58,7 @@ class CascadeLLM(FunctionCallingLLM):
         llms: two or more LLMs, or a dictionary of name to LLM. Without names, each is called by its model's name.
         policy: a policy, or the path of its file. None takes the order of ``llms``, cheapest first, and keeps
             an answer that looks sure of itself (:meth:`cascade_core.Policy.uncalibrated`); it says so once.
+        prices: price of each model by name, where there is no policy; list prices by name for those left out.
         context_window: overrides the smallest of the members'. Prompts that do not fit a member are then kept from
             it, and the response synthesizers split less.
         num_output: overrides the smallest of the members'.
@@ -95,19 +96,16 @@ class CascadeLLM(FunctionCallingLLM):
         self,
         llms: Sequence[LLM] | Mapping[str, LLM | Mapping[str, Any]],
         policy: Policy | str | os.PathLike[str] | Mapping[str, Any] | None = None,
+        prices: Prices | None = None,
         **kwargs: Any,
     ) -> None:
         members = by_name(llms)
-        if policy is None:
-            warnings.warn(
-                "CascadeLLM has no policy: it tries the models in the order given and keeps the first answer that "
-                "looks sure of itself; nothing is promised about quality or cost. Fit a policy with "
-                "cascade_llamaindex.calibrate, or pass Policy.uncalibrated(…) to say that this is meant.",
-                stacklevel=2,
-            )
+        if isinstance(policy, Mapping):  # as it was stored
+            policy = Policy.from_json(json.dumps(policy))
+        fitting = policy_for(members, policy, prices)
         if kwargs.get("callback_manager") is None:
             kwargs["callback_manager"] = CallbackManager([])
-        super().__init__(llms=members, policy=_loaded(policy, members), **kwargs)
+        super().__init__(llms=members, policy=fitting, **kwargs)
         self._callbacks = SharedCallbacks(members)
         self._callbacks.forward(self.callback_manager, self.llms)
 
@@ -453,20 +451,3 @@ class CascadeLLM(FunctionCallingLLM):
         """Copies for one member; of a provider of its own if the members are of several."""
         several = len({type(llm) for llm in self.llms.values()}) > 1
         return [for_any_provider(message) if several else copied(message) for message in messages]
-
-
-def _loaded(
-    policy: Policy | str | os.PathLike[str] | Mapping[str, Any] | None, members: Mapping[str, LLM]
-) -> Policy:
-    if policy is None:
-        return Policy.uncalibrated([ModelSpec(name=name) for name in members])
-    if isinstance(policy, (str, os.PathLike)):
-        return Policy.load(policy, models=members)
-    if isinstance(policy, Mapping):
-        policy = Policy.from_json(json.dumps(policy))
-    if not isinstance(policy, Policy):
-        raise ConfigurationError(
-            f"policy is {type(policy).__name__}: expected a Policy or the path of its file"
-        )
-    policy.check_models(members)
-    return policy
