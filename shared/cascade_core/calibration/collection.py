@@ -247,8 +247,9 @@ class _Job:
     price: Price | None
     todo: deque[Prompt]
     input_tokens: int
-    output_tokens: float
-    seen: int
+    more_input_tokens: float = 0.0  # that a call takes on average beyond a quarter of its prompt's characters
+    output_tokens: float = _OUTPUT_TOKENS
+    seen: int = 0
     failed: int = 0
     failed_in_a_row: int = 0
     last_error: BaseException | None = None
@@ -259,23 +260,14 @@ class _Job:
     ) -> _Job:
         """Look up what is answered already."""
         answered = store.answered(model, parameters=parameters)
-        lengths: list[int] = []
+        todo = deque(prompt for prompt in prompts if prompt.key not in answered)
+        job = cls(model, parameters, price, todo, input_tokens=sum(map(_input_tokens, todo)))
         if answered and price is not None:
             table = store.table([model], parameters={model: parameters})
-            pairs = zip(table.queries, table.answers, strict=True)
-            lengths = [
-                estimated_usage(query, row[0]).output_tokens for query, row in pairs if row[0] is not None
-            ]
-        todo = deque(prompt for prompt in prompts if prompt.key not in answered)
-        return cls(
-            model=model,
-            parameters=parameters,
-            price=price,
-            todo=todo,
-            input_tokens=sum(map(_input_tokens, todo)),
-            output_tokens=sum(lengths) / len(lengths) if lengths else _OUTPUT_TOKENS,
-            seen=len(lengths),
-        )
+            for query, (answer,) in zip(table.queries, table.answers, strict=True):
+                if answer is not None:
+                    job.learn(query, answer)
+        return job
 
     def next(self) -> Prompt:
         """Take the next prompt."""
@@ -295,17 +287,22 @@ class _Job:
         """What the next call will cost; 0 without a price."""
         return self._dollars(_input_tokens(self.todo[0]), 1) or 0.0
 
+    def learn(self, query: Query, answer: Answer) -> None:
+        """Take an answer's tokens into the averages."""
+        self.seen += 1
+        usage = estimated_usage(query, answer)
+        more = usage.input_tokens - _input_tokens(query)
+        self.more_input_tokens += (more - self.more_input_tokens) / self.seen
+        self.output_tokens += (usage.output_tokens - self.output_tokens) / self.seen
+
     def _dollars(self, input_tokens: int, calls: int) -> float | None:
         if self.price is None:
             return None
-        return self.price.dollars(
-            Usage(input_tokens=input_tokens, output_tokens=round(calls * self.output_tokens))
+        usage = Usage(
+            input_tokens=max(round(input_tokens + calls * self.more_input_tokens), 0),
+            output_tokens=round(calls * self.output_tokens),
         )
-
-    def learn(self, prompt: Prompt, answer: Answer) -> None:
-        """Take an answer's length into the average."""
-        self.seen += 1
-        self.output_tokens += (estimated_usage(prompt, answer).output_tokens - self.output_tokens) / self.seen
+        return self.price.dollars(usage)
 
 
 @dataclass
