@@ -299,13 +299,22 @@ class ChatCascade(BaseChatModel):
     def bind_tools(
         self,
         tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
+        *,
+        tool_choice: Any = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, AIMessage]:
         """Bind tools to each model as that model binds them. Models that cannot are left out.
 
+        Args:
+            tools: as the models take them.
+            tool_choice: which of them must be called, as the models take it.
+            kwargs: for the models, such as ``strict`` and ``response_format``.
+
         Raises:
             NotImplementedError: if none of the models can call tools.
         """
+        if tool_choice is not None:
+            kwargs["tool_choice"] = tool_choice
         bound = self.members.prepared(lambda model: model.bind_tools(tools, **kwargs))  # type: ignore[attr-defined]
         return self.bind(tools=[_openai_tool(tool) for tool in tools], **{_TOOLS: bound})
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
 from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_openai import ChatOpenAI
 
 from cascade_core import ModelSpec, Policy, Price
@@ -42,6 +46,58 @@ def only(model: str) -> Policy:
     """One call, known to be the last."""
     policy = cascading()
     return replace(policy, strategy=SingleModel(model=policy.names.index(model)))
+
+
+class Plain(ChatOpenAI):
+    """A model that can neither call tools nor fill a schema."""
+
+    def bind_tools(self, *_: Any, **__: Any) -> Any:
+        raise NotImplementedError("no tools here")
+
+    def with_structured_output(self, *_: Any, **__: Any) -> Any:
+        raise NotImplementedError("no schema here")
+
+
+class Scripted(BaseChatModel):
+    """A model in memory: says what ``say`` makes of the last message, or raises what it raises, word by word.
+
+    ``sure`` is the probability it gives each word; ``words`` counts those it has said while streaming.
+    """
+
+    model_name: str = "scripted"
+    say: Callable[[str], str] = str
+    sure: float = 0.99
+    words: list[str] = []
+
+    def _generate(self, messages: list[BaseMessage], *_: Any, **__: Any) -> ChatResult:
+        text = self.say(str(messages[-1].text))
+        return ChatResult(generations=[ChatGeneration(message=AIMessage(content=text, **self._about(text, messages)))])
+
+    async def _agenerate(self, messages: list[BaseMessage], *_: Any, **__: Any) -> ChatResult:
+        return self._generate(messages)
+
+    def _stream(self, messages: list[BaseMessage], *_: Any, **__: Any) -> Iterator[ChatGenerationChunk]:
+        text = self.say(str(messages[-1].text))
+        for word in text.split(" "):
+            self.words.append(word)
+            yield ChatGenerationChunk(message=AIMessageChunk(content=word + " "))
+        yield ChatGenerationChunk(message=AIMessageChunk(content="", **self._about(text, messages)))
+
+    async def _astream(self, messages: list[BaseMessage], *_: Any, **__: Any) -> AsyncIterator[ChatGenerationChunk]:
+        for chunk in self._stream(messages):
+            yield chunk
+
+    def _about(self, text: str, messages: list[BaseMessage]) -> dict[str, Any]:
+        used, made = len(str(messages[-1].text)), len(text.split())
+        logprobs = {"content": [{"token": word, "logprob": math.log(self.sure)} for word in text.split()]}
+        return {
+            "usage_metadata": {"input_tokens": used, "output_tokens": made, "total_tokens": used + made},
+            "response_metadata": {"model_name": self.model_name, "logprobs": logprobs, "finish_reason": "stop"},
+        }
+
+    @property
+    def _llm_type(self) -> str:
+        return "scripted"
 
 
 class RunTree(BaseCallbackHandler):
