@@ -14,7 +14,16 @@ Example:
 
 from __future__ import annotations
 
+from cascade_core.default_policy import UncalibratedWarning
 from cascade_llamaindex._llm import CascadeLLM
 from cascade_llamaindex.events import CascadeDecisionEvent
+from cascade_llamaindex.signals import RetrievalSignals, query_signals, retrieval_features
 
-__all__ = ["CascadeDecisionEvent", "CascadeLLM"]
+__all__ = [
+    "CascadeDecisionEvent",
+    "CascadeLLM",
+    "RetrievalSignals",
+    "UncalibratedWarning",
+    "query_signals",
+    "retrieval_features",
+]

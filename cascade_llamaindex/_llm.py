@@ -7,6 +7,7 @@ import os
 from collections.abc import AsyncGenerator, Callable, Collection, Generator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
+import wrapt
 from llama_index.core.base.llms.generic_utils import messages_to_prompt as default_messages_to_prompt
 from llama_index.core.base.llms.types import (
     ChatMessage,
@@ -28,14 +29,15 @@ from llama_index_instrumentation import get_dispatcher
 from pydantic import BaseModel, Field, InstanceOf, PlainSerializer, PrivateAttr, SerializeAsAny
 
 from cascade_core.default_policy import Prices, policy_for
-from cascade_core.errors import ConfigurationError
 from cascade_core.health import Health
 from cascade_core.policy import Policy
+from cascade_core.values import Query
 from cascade_llamaindex._answer import text_of
 from cascade_llamaindex._drive import aanswer, answer, astream, stream
-from cascade_llamaindex._members import SharedCallbacks, by_name, calls_functions, joint_metadata, metadata_of
+from cascade_llamaindex._members import SharedCallbacks, by_name, joint_metadata, metadata_of, tool_takers
 from cascade_llamaindex._messages import copied, for_any_provider, query_of
 from cascade_llamaindex._turn import MemberCall, Turn
+from cascade_llamaindex.signals import with_signals
 
 if TYPE_CHECKING:
     from llama_index.core.program.utils import FlexibleModel
@@ -259,9 +261,7 @@ class CascadeLLM(FunctionCallingLLM):
     ) -> list[ToolSelection]:
         """The tool calls in a response, read by the model that made them."""
         maker = response.additional_kwargs.get("cascade", {}).get("model")
-        member: Any = self.llms.get(maker) or next(filter(calls_functions, self.llms.values()), None)
-        if member is None:
-            return super().get_tool_calls_from_response(response, error_on_no_tool_call, **kwargs)
+        member: Any = self.llms[maker if maker in self.llms else tool_takers(self.llms)[0]]
         selections: list[ToolSelection] = member.get_tool_calls_from_response(
             response, error_on_no_tool_call=error_on_no_tool_call, **kwargs
         )
@@ -282,13 +282,6 @@ class CascadeLLM(FunctionCallingLLM):
     ) -> Turn[ChatResponse]:
         history = list(chat_history or [])
         asked = [ChatMessage(user_msg)] if isinstance(user_msg, str) else [user_msg] if user_msg else []
-        able = [name for name, llm in self.llms.items() if calls_functions(llm)]
-        # If none says that it takes tools, whoever calls this may know better: as with a bare model.
-        able = able or [name for name, llm in self.llms.items() if hasattr(llm, "chat_with_tools")]
-        if not able:
-            raise ConfigurationError(
-                f"none of the models {list(self.llms)} takes tools: add one that does, or use a ReActAgent"
-            )
 
         def call(_: LLM) -> MemberCall:
             return MemberCall(
@@ -301,7 +294,7 @@ class CascadeLLM(FunctionCallingLLM):
                 },
             )
 
-        return self._turn([*history, *asked], call, only=able)
+        return self._turn([*history, *asked], call, only=tool_takers(self.llms))
 
     # -- structured prediction -----------------------------------------------------------------------------------
 
@@ -445,9 +438,28 @@ class CascadeLLM(FunctionCallingLLM):
         structured: bool = False,
     ) -> Turn[Any]:
         self._callbacks.forward(self.callback_manager, self.llms)
-        return Turn(self, query_of(messages), call, only=only, structured=structured)
+        query = with_signals(query_of(messages), messages)
+        return Turn(self, query, call, only=self._roomy(query, only or self.llms), structured=structured)
+
+    def _roomy(self, query: Query, names: Collection[str]) -> Collection[str]:
+        """The members whose context window takes the prompt, at four characters a token; all if none does."""
+        roomy = []
+        for name in names:
+            told = metadata_of(self.llms[name])
+            if told is None or query.sent_chars <= 4 * told.context_window:
+                roomy.append(name)
+        return roomy or names
 
     def _sendable(self, messages: Sequence[ChatMessage]) -> list[ChatMessage]:
         """Copies for one member; of a provider of its own if the members are of several."""
         several = len({type(llm) for llm in self.llms.values()}) > 1
         return [for_any_provider(message) if several else copied(message) for message in messages]
+
+
+@wrapt.when_imported("llama_index.core.llms.loading")
+def _make_known(loading: Any) -> None:
+    """Enter the class into the table by which LlamaIndex restores stored models, an extractor's for one.
+
+    Not before that module is imported anyway: it imports every provider that is installed.
+    """
+    loading.RECOGNIZED_LLMS[CascadeLLM.class_name()] = CascadeLLM

@@ -82,10 +82,25 @@ def metadata_of(llm: Any) -> LLMMetadata | None:
     return metadata if isinstance(metadata, LLMMetadata) else None
 
 
-def calls_functions(llm: LLM) -> bool:
-    """Whether a member takes tools."""
-    told = metadata_of(llm)
-    return hasattr(llm, "chat_with_tools") and told is not None and told.is_function_calling_model
+def tool_takers(llms: Mapping[str, LLM]) -> list[str]:
+    """Names of the members that may be offered tools: those that say so, else all that have the method.
+
+    Where none says so, whoever offers tools may know better, as with a bare model.
+
+    Raises:
+        ConfigurationError: none has the method.
+    """
+    able = [name for name, llm in llms.items() if _takes_tools(llm)]
+    if not able:
+        raise ConfigurationError(
+            f"none of the models {list(llms)} takes tools: add one that does, or use a ReActAgent"
+        )
+    told = {name: metadata_of(llms[name]) for name in able}
+    return [name for name in able if (m := told[name]) is not None and m.is_function_calling_model] or able
+
+
+def _takes_tools(llm: LLM) -> bool:
+    return hasattr(llm, "chat_with_tools")
 
 
 def joint_metadata(llms: Mapping[str, LLM], overrides: Mapping[str, Any]) -> LLMMetadata:
@@ -94,19 +109,18 @@ def joint_metadata(llms: Mapping[str, LLM], overrides: Mapping[str, Any]) -> LLM
     Context window: the smallest. Output tokens: the smallest that is stated, or -1. Chat: any (a completion model
     formats chats itself). Function calling: all. A member that cannot say is passed over.
     """
-    told = [metadata for metadata in map(metadata_of, llms.values()) if metadata is not None]
-    outputs = [metadata.num_output for metadata in told if metadata.num_output > 0]
-    roles = {metadata.system_role for metadata in told}
+    told = {name: metadata for name, llm in llms.items() if (metadata := metadata_of(llm)) is not None}
+    roles = {metadata.system_role for metadata in told.values()}
     derived: dict[str, Any] = {
-        "num_output": min(outputs, default=-1),
-        "is_chat_model": any(metadata.is_chat_model for metadata in told),
+        "num_output": min((m.num_output for m in told.values() if m.num_output > 0), default=-1),
+        "is_chat_model": any(metadata.is_chat_model for metadata in told.values()),
         "is_function_calling_model": bool(told)
-        and all(calls_functions(llm) for llm in llms.values() if metadata_of(llm) is not None),
+        and all(m.is_function_calling_model and _takes_tools(llms[name]) for name, m in told.items()),
         "model_name": f"cascade({', '.join(llms)})",
         "system_role": roles.pop() if len(roles) == 1 else MessageRole.SYSTEM,
     }
     if told:
-        derived["context_window"] = min(metadata.context_window for metadata in told)
+        derived["context_window"] = min(metadata.context_window for metadata in told.values())
     return LLMMetadata(**{**derived, **overrides})
 
 
