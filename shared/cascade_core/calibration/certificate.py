@@ -1,0 +1,324 @@
+"""What a policy promises on new data, and with what confidence.
+
+A certificate is computed on prompts that took no part in fitting or tuning. Where it also chooses among several
+policies, it does so by fixed-sequence testing (Angelopoulos and others, *Learn then Test*, arXiv 2110.01052):
+candidates are tried from the safest on, and the first that misses the target ends the search. That the choice reaches
+the target needs no correction then, and no more than the target is promised; the other bounds are corrected for the
+number of candidates (Bonferroni).
+
+A quality bound and a cost bound are stated together, so each is computed at half the error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from cascade_core.belief import FloatArray
+from cascade_core.calibration.bounds import lower_mean, lower_ratio, upper_mean, upper_ratio
+from cascade_core.calibration.targets import Budget, Quality, RelativeQuality, Savings, Target
+from cascade_core.errors import CalibrationError
+
+LEAST_PROMPTS = 10
+"""A certificate on fewer held-out prompts would say nothing."""
+
+
+class Bound(BaseModel):
+    """What was measured on the held-out prompts, and the bound on what holds for new ones."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    measured: float
+    bound: float
+
+
+class Sharper(BaseModel):
+    """What the quality bound would be with more held-out prompts, if they show the same."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    prompts: int
+    bound: float
+
+
+class Certificate(BaseModel):
+    """What a policy promises on new data like the held-out prompts.
+
+    Attributes:
+        confidence: probability that the quality bound and the cost bound both hold, over the draw of the prompts.
+        prompts: number of held-out prompts.
+        scorer: what quality means here.
+        unit: what costs are counted in.
+        target: the target in words, empty without one.
+        reached: whether the bound itself reaches the target; None without a target.
+        reference: the model that ratios compare with.
+        quality: mean quality, bounded from below.
+        relative_quality: ratio to the reference model's mean quality, bounded from below.
+        cost: mean cost per query, bounded from above.
+        relative_cost: ratio to the reference model's mean cost, bounded from above.
+        most_cost: the highest cost of one query that the cost bounds reckon with.
+        candidates: policies that it chose among on the held-out prompts.
+        sharper: what more prompts would buy, for the relative quality.
+        assumptions: what has to be true.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    confidence: float
+    prompts: int
+    scorer: str
+    unit: Literal["usd", "seconds"]
+    target: str = ""
+    reached: bool | None = None
+    reference: str
+    quality: Bound
+    relative_quality: Bound
+    cost: Bound
+    relative_cost: Bound
+    most_cost: float
+    candidates: int = 1
+    sharper: tuple[Sharper, ...] = ()
+    assumptions: tuple[str, ...] = ()
+
+    @property
+    def sentence(self) -> str:
+        """The certificate in one sentence."""
+        quality, cost = self.relative_quality, self.relative_cost
+        return (
+            f"With {_percent(self.confidence)} confidence, at least {_percent(quality.bound, down=True)} of "
+            f"{self.reference}'s quality at no more than {_percent(cost.bound, down=False)} of its cost "
+            f"(measured on {self.prompts} held-out prompts: {_percent(quality.measured)} at "
+            f"{_percent(cost.measured)})."
+        )
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What one policy did with the held-out prompts, beside the models alone.
+
+    Attributes:
+        quality: ``(n,)`` quality of the answers returned, in [0, 1].
+        cost: ``(n,)`` cost of all calls.
+        single_quality: ``(n, K)`` quality of every model's answer.
+        single_cost: ``(n, K)`` cost of every model's call.
+        models: names of the K models.
+    """
+
+    quality: FloatArray
+    cost: FloatArray
+    single_quality: FloatArray
+    single_cost: FloatArray
+    models: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a certificate is to say beside the numbers.
+
+    Attributes:
+        target: what the policy is to reach, None to state bounds only.
+        reference: name of the model that ratios compare with.
+        scorer: name of what measured quality.
+        most_cost: the highest cost that one query can have.
+        unit: what costs are counted in.
+        confidence: that both bounds hold.
+    """
+
+    target: Target | None
+    reference: str
+    scorer: str
+    most_cost: float
+    unit: Literal["usd", "seconds"] = "usd"
+    confidence: float = 0.95
+
+
+def certify(candidates: Sequence[Sample], terms: Terms) -> tuple[int, Certificate]:
+    """Choose among candidates, the safest first, and certify the choice.
+
+    Args:
+        candidates: the same held-out prompts under each policy, ordered from the one that is surest to reach the
+            target to the one that gains most by it. One candidate is certified as it is.
+        terms: what is to be certified.
+
+    Returns:
+        Position of the last candidate before the first whose bound misses the target, and its certificate. If the
+        first misses it already, that one, with ``reached`` false.
+
+    Raises:
+        CalibrationError: too few held-out prompts, or scores outside [0, 1].
+    """
+    alpha = (1 - terms.confidence) / 2
+    tested = _tested(terms.target)
+    chosen = 0
+    for position, sample in enumerate(candidates):
+        _check(sample)
+        if tested is None or not _reaches(terms.target, _bound(tested, sample, terms, alpha).bound):
+            break
+        chosen = position
+    sample = candidates[chosen]
+    numbers = {name: _bound(name, sample, terms, alpha / len(candidates)) for name in _NUMBERS}
+    reached = None
+    if tested is not None:
+        numbers[tested] = _bound(tested, sample, terms, alpha)
+        reached = _reaches(terms.target, numbers[tested].bound)
+        if reached and len(candidates) > 1:
+            numbers[tested] = Bound(measured=numbers[tested].measured, bound=_wanted(terms.target))
+    return chosen, Certificate(
+        confidence=terms.confidence,
+        prompts=sample.quality.size,
+        scorer=terms.scorer,
+        unit=terms.unit,
+        target="" if terms.target is None else in_words(terms.target, terms.reference),
+        reached=reached,
+        reference=terms.reference,
+        most_cost=terms.most_cost,
+        candidates=len(candidates),
+        sharper=_sharper(numbers["relative_quality"], sample.quality.size),
+        assumptions=_assumptions(terms, len(candidates)),
+        **numbers,
+    )
+
+
+def in_words(target: Target, reference: str) -> str:
+    """The target in words.
+
+    Example:
+        >>> in_words(RelativeQuality(0.98), "large")
+        "at least 98 % of large's quality"
+    """
+    match target:
+        case Quality(quality=wanted):
+            return f"a quality of at least {wanted:g}"
+        case RelativeQuality(ratio=wanted):
+            return f"at least {_percent(wanted)} of {reference}'s quality"
+        case Budget(cost=wanted):
+            return f"at most {wanted:g} per query"
+        case Savings(share=wanted):
+            return f"at least {_percent(wanted)} less than {reference} costs"
+
+
+_Number = Literal["quality", "relative_quality", "cost", "relative_cost"]
+_NUMBERS: tuple[_Number, ...] = ("quality", "relative_quality", "cost", "relative_cost")
+
+
+def _tested(target: Target | None) -> _Number | None:
+    """The number that a target is about."""
+    match target:
+        case Quality():
+            return "quality"
+        case RelativeQuality():
+            return "relative_quality"
+        case Budget():
+            return "cost"
+        case Savings():
+            return "relative_cost"
+        case None:
+            return None
+
+
+def _wanted(target: Target | None) -> float:
+    """What that number is to reach."""
+    match target:
+        case Quality(quality=wanted) | RelativeQuality(ratio=wanted) | Budget(cost=wanted):
+            return wanted
+        case Savings(share=share):
+            return 1 - share
+        case None:
+            return float("nan")
+
+
+def _reaches(target: Target | None, bound: float) -> bool:
+    wanted = _wanted(target)
+    return bound <= wanted if isinstance(target, (Budget, Savings)) else bound >= wanted
+
+
+def _bound(number: _Number, sample: Sample, terms: Terms, alpha: float) -> Bound:
+    """One bound, which fails with probability ``alpha``."""
+    k = sample.models.index(terms.reference)
+    reference_quality, reference_cost = sample.single_quality[:, k], sample.single_cost[:, k]
+    if number == "quality":
+        return Bound(measured=float(sample.quality.mean()), bound=lower_mean(sample.quality, 1 - alpha))
+    if number == "cost":
+        bound = upper_mean(sample.cost, 1 - alpha, worst=terms.most_cost)
+        return Bound(measured=float(sample.cost.mean()), bound=bound)
+    if (sample.quality == reference_quality).all() and (sample.cost == reference_cost).all():
+        return Bound(measured=1.0, bound=1.0)  # the policy is the reference model, which needs no sample
+    if number == "relative_quality":
+        bound = lower_ratio(sample.quality, reference_quality, 1 - alpha, worst=(0.0, 1.0))
+        return Bound(measured=_ratio(sample.quality, reference_quality), bound=bound)
+    bound = upper_ratio(sample.cost, reference_cost, 1 - alpha, worst=(terms.most_cost, 0.0))
+    return Bound(measured=_ratio(sample.cost, reference_cost), bound=bound)
+
+
+def _ratio(values: FloatArray, reference: FloatArray) -> float:
+    return float(values.sum() / max(float(reference.sum()), np.finfo(float).tiny))
+
+
+def _check(sample: Sample) -> None:
+    n = sample.quality.size
+    if n < LEAST_PROMPTS:
+        raise CalibrationError(
+            f"{n} held-out prompts are too few for a certificate: expected at least {LEAST_PROMPTS}, and a few "
+            "hundred for a sharp one"
+        )
+    for scores in (sample.quality, sample.single_quality):
+        if not ((scores >= 0) & (scores <= 1)).all():
+            raise CalibrationError("a certificate needs qualities from 0 to 1: scale the scores")
+
+
+def _sharper(bound: Bound, prompts: int) -> tuple[Sharper, ...]:
+    """The distance between bound and mean shrinks with the square root of the number of prompts."""
+    gap = bound.measured - bound.bound
+    return tuple(
+        Sharper(prompts=prompts * times, bound=bound.measured - gap / float(np.sqrt(times)))
+        for times in (2, 4, 10)
+    )
+
+
+def _assumptions(terms: Terms, candidates: int) -> tuple[str, ...]:
+    said = [
+        "New queries come from the same source as the held-out prompts, independently of each other.",
+        f"Quality is what the scorer {terms.scorer!r} says"
+        + (
+            f": agreement with {terms.scorer.split(':')[1]}, which is not the same as being right."
+            if terms.scorer.startswith("agreement:")
+            else "."
+        ),
+        f"No query costs more than {terms.most_cost:.4g} {terms.unit}, the most any prompt cost with all models run.",
+        "Models, prices and prompts stay as they were.",
+    ]
+    if candidates > 1:
+        said.append(
+            f"The policy was chosen among {candidates} by fixed-sequence testing; the bounds are corrected for that."
+        )
+    return tuple(said)
+
+
+def _percent(share: float, *, down: bool | None = None) -> str:
+    """In percent with one decimal, rounded to the safe side where there is one."""
+    tenths = share * 1000
+    if down is not None:
+        tenths = np.floor(tenths + 1e-9) if down else np.ceil(tenths - 1e-9)
+    return f"{round(float(tenths)) / 10:g} %"
+
+
+def certificate_of(data: Mapping[str, Any] | None) -> Certificate | None:
+    """The certificate in a policy, None if there is none.
+
+    Raises:
+        CalibrationError: it is damaged or of another release.
+    """
+    if data is None:
+        return None
+    from pydantic import ValidationError
+
+    try:
+        return Certificate.model_validate(data)
+    except ValidationError as error:
+        raise CalibrationError(
+            f"the policy's certificate cannot be read ({error.errors()[0]['msg']}): fit the policy again"
+        ) from error

@@ -1,0 +1,105 @@
+"""A policy run over a table of answers, with the very code that decides online."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from cascade_core.belief import Belief, BoolArray, FloatArray, IntArray
+from cascade_core.calibration.certificate import Sample
+from cascade_core.calibration.table import AnswerTable
+from cascade_core.errors import CalibrationError
+from cascade_core.estimation import Estimator
+from cascade_core.policy import Policy
+from cascade_core.simulate import Outcome, simulate
+from cascade_core.values import Answer
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Estimates of a table's queries, made one by one from evidence as an episode makes them.
+
+    Works for any estimator, the user's own included; each query and set of models run is estimated once.
+
+    Attributes:
+        estimator: what turns answers into beliefs.
+        table: the answers.
+    """
+
+    estimator: Estimator
+    table: AnswerTable
+    _seen: dict[tuple[int, bytes], tuple[FloatArray, FloatArray, FloatArray]] = field(
+        default_factory=dict, repr=False
+    )
+
+    def __call__(self, queries: IntArray, ran: BoolArray) -> tuple[Belief, FloatArray]:
+        """Belief about ``(n,)`` rows of the table after the models in ``(n, K)`` have run, and expected costs."""
+        parts = [self._one(int(row), history) for row, history in zip(queries, ran, strict=True)]
+        mean, step, costs = (np.concatenate(part) for part in zip(*parts, strict=True))
+        return Belief(mean, step), costs
+
+    def _one(self, row: int, ran: BoolArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        key = (row, ran.tobytes())
+        if key not in self._seen:
+            evidence = self.estimator.start(self.table.queries[row])
+            for model in np.flatnonzero(ran):
+                answer = self.table.answers[row][model]
+                evidence.observe(int(model), Answer(text="") if answer is None else answer)
+            belief = evidence.belief()
+            self._seen[key] = (belief.mean, belief.step, evidence.costs())
+        return self._seen[key]
+
+
+def complete(table: AnswerTable, models: tuple[str, ...]) -> AnswerTable:
+    """The queries whose quality and cost are known for each of these models.
+
+    Raises:
+        CalibrationError: there is none, or a model is missing.
+    """
+    chosen = table.select(models)
+    rows = np.isfinite(chosen.quality).all(axis=1) & np.isfinite(chosen.cost).all(axis=1)
+    if not rows.any():
+        raise CalibrationError(
+            f"no query has a quality and a cost for every one of {list(models)}: score the answers, and give prices, "
+            "tokens or costs"
+        )
+    return chosen.subset(rows)
+
+
+def replayed(
+    policy: Policy, table: AnswerTable, *, by_draw: bool = False
+) -> tuple[Outcome, FloatArray, FloatArray]:
+    """What a policy does with a complete table.
+
+    Args:
+        policy: the policy.
+        table: answers of its models, in its order.
+        by_draw: decide each query by the strategy its id draws; else quality and cost are expected over the draw.
+
+    Returns:
+        The outcome under the strategy drawn, and ``(N,)`` quality and cost.
+    """
+    estimates = Replay(policy.estimator, table)
+    first = simulate(policy.strategy, estimates, table.quality, table.cost)
+    if policy.alternative is None:
+        return first, first.quality, first.cost
+    other = simulate(policy.alternative, estimates, table.quality, table.cost)
+    drawn = np.array([policy.strategy_for(query) is policy.alternative for query in table.queries])
+    outcome = Outcome(
+        model=np.where(drawn, other.model, first.model),
+        ran=np.where(drawn[:, None], other.ran, first.ran),
+        quality=np.where(drawn, other.quality, first.quality),
+        cost=np.where(drawn, other.cost, first.cost),
+    )
+    if by_draw:
+        return outcome, outcome.quality, outcome.cost
+    quality = first.quality + policy.gamma * (other.quality - first.quality)
+    cost = first.cost + policy.gamma * (other.cost - first.cost)
+    return outcome, quality, cost
+
+
+def sample(policy: Policy, table: AnswerTable) -> Sample:
+    """What a certificate looks at: the policy on a complete table, beside the models alone."""
+    _, quality, cost = replayed(policy, table)
+    return Sample(quality, cost, table.quality, table.cost, table.models)
