@@ -10,6 +10,7 @@ from langchain_core.callbacks import StreamingStdOutCallbackHandler
 from langchain_core.messages import AIMessageChunk
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
+from langchain_core.runnables import RunnableLambda
 from langgraph.graph import START, MessagesState, StateGraph
 
 from cascade_core import Policy
@@ -33,10 +34,8 @@ def _graph(model: ChatCascade) -> Any:
     def answer_sync(state: MessagesState) -> dict[str, Any]:
         return {"messages": [model.invoke(state["messages"])]}
 
-    from langgraph._internal._runnable import RunnableCallable
-
     graph = StateGraph(MessagesState)
-    graph.add_node("answer", RunnableCallable(answer_sync, answer))
+    graph.add_node("answer", RunnableLambda(answer_sync, answer))
     graph.add_edge(START, "answer")
     return graph.compile()
 
