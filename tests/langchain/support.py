@@ -71,7 +71,9 @@ class Scripted(BaseChatModel):
 
     def _generate(self, messages: list[BaseMessage], *_: Any, **__: Any) -> ChatResult:
         text = self.say(str(messages[-1].text))
-        return ChatResult(generations=[ChatGeneration(message=AIMessage(content=text, **self._about(text, messages)))])
+        return ChatResult(
+            generations=[ChatGeneration(message=AIMessage(content=text, **self._about(text, messages)))]
+        )
 
     async def _agenerate(self, messages: list[BaseMessage], *_: Any, **__: Any) -> ChatResult:
         return self._generate(messages)
@@ -83,7 +85,9 @@ class Scripted(BaseChatModel):
             yield ChatGenerationChunk(message=AIMessageChunk(content=word + " "))
         yield ChatGenerationChunk(message=AIMessageChunk(content="", **self._about(text, messages)))
 
-    async def _astream(self, messages: list[BaseMessage], *_: Any, **__: Any) -> AsyncIterator[ChatGenerationChunk]:
+    async def _astream(
+        self, messages: list[BaseMessage], *_: Any, **__: Any
+    ) -> AsyncIterator[ChatGenerationChunk]:
         for chunk in self._stream(messages):
             yield chunk
 
@@ -92,7 +96,11 @@ class Scripted(BaseChatModel):
         logprobs = {"content": [{"token": word, "logprob": math.log(self.sure)} for word in text.split()]}
         return {
             "usage_metadata": {"input_tokens": used, "output_tokens": made, "total_tokens": used + made},
-            "response_metadata": {"model_name": self.model_name, "logprobs": logprobs, "finish_reason": "stop"},
+            "response_metadata": {
+                "model_name": self.model_name,
+                "logprobs": logprobs,
+                "finish_reason": "stop",
+            },
         }
 
     @property
@@ -117,7 +125,9 @@ class RunTree(BaseCallbackHandler):
     def open(self) -> list[str]:
         return [node[0] for run_id, node in self.nodes.items() if run_id not in self.ended]
 
-    def _start(self, kind: str, serialized: Any, run_id: UUID, parent_run_id: UUID | None, **about: Any) -> None:
+    def _start(
+        self, kind: str, serialized: Any, run_id: UUID, parent_run_id: UUID | None, **about: Any
+    ) -> None:
         node = [about.get("name") or (serialized or {}).get("name") or kind]
         assert run_id not in self.nodes, "a run started twice"
         self.nodes[run_id], self.kinds[run_id] = node, kind

@@ -122,7 +122,9 @@ async def test_the_tree_is_nested_and_tokens_are_counted_once(
 
 
 @pytest.mark.parametrize("entry", ENTRIES)
-async def test_tokens_are_counted_once_by_handlers_from_the_context(openai_server: OpenAIServer, entry: Entry) -> None:
+async def test_tokens_are_counted_once_by_handlers_from_the_context(
+    openai_server: OpenAIServer, entry: Entry
+) -> None:
     openai_server.models = {"small": UNSURE, "large": "four"}
     with get_usage_metadata_callback() as usage:
         await entry(ChatCascade(pair(openai_server), policy=cascading()), {})
@@ -142,7 +144,11 @@ async def test_a_failed_call_is_closed_below_the_outer_run(openai_server: OpenAI
 
 def test_the_composite_nests_in_a_chain_under_the_name_it_is_given(openai_server: OpenAIServer) -> None:
     model = ChatCascade(pair(openai_server), policy=always_both())
-    chain = ChatPromptTemplate.from_template("{question}") | model.with_config(run_name="answer") | StrOutputParser()
+    chain = (
+        ChatPromptTemplate.from_template("{question}")
+        | model.with_config(run_name="answer")
+        | StrOutputParser()
+    )
     tree = RunTree()
     chain.invoke({"question": "2+2?"}, {"callbacks": [tree]})
     assert tree.roots == [
@@ -152,7 +158,9 @@ def test_the_composite_nests_in_a_chain_under_the_name_it_is_given(openai_server
 
 def test_drafts_are_tagged_and_the_last_call_is_not(openai_server: OpenAIServer) -> None:
     tree = RunTree()
-    ChatCascade(pair(openai_server), policy=always_both()).invoke("2+2?", {"callbacks": [tree], "tags": ["mine"]})
+    ChatCascade(pair(openai_server), policy=always_both()).invoke(
+        "2+2?", {"callbacks": [tree], "tags": ["mine"]}
+    )
     tags = {tree.nodes[run_id][0]: tags for run_id, tags in tree.tags.items()}
     assert "nostream" in tags["small"]
     assert "nostream" not in tags["large"]
@@ -172,9 +180,13 @@ def test_decisions_are_custom_events_of_the_outer_run(openai_server: OpenAIServe
     assert tree.custom[-1][1] == answer.response_metadata["cascade"]
 
 
-def test_callbacks_tags_and_metadata_of_the_composite_are_those_of_its_outer_run(openai_server: OpenAIServer) -> None:
+def test_callbacks_tags_and_metadata_of_the_composite_are_those_of_its_outer_run(
+    openai_server: OpenAIServer,
+) -> None:
     tree = RunTree()
-    model = ChatCascade(pair(openai_server), policy=only("small"), callbacks=[tree], tags=["of-the-composite"])
+    model = ChatCascade(
+        pair(openai_server), policy=only("small"), callbacks=[tree], tags=["of-the-composite"]
+    )
     model.invoke("2+2?")
     assert tree.roots == [["ChatCascade"]], "callbacks of a model are its own, as everywhere in LangChain"
     assert list(tree.tags.values()) == [["of-the-composite"]]

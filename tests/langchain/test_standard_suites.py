@@ -25,7 +25,12 @@ def _png() -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     header = struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0\x80")) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b"\0\x80"))
+        + chunk(b"IEND", b"")
+    )
 
 
 ONCE_ONLY = "two models run, so on_chat_model_start fires twice: the suite asserts that it fires exactly once"
@@ -120,7 +125,9 @@ class _Unlike(_Composite):
 
     @property
     def chat_model_params(self) -> dict[str, Any]:
-        plain = Plain(model="small", base_url=self.server.base_url, api_key="none", max_retries=0, stream_usage=True)
+        plain = Plain(
+            model="small", base_url=self.server.base_url, api_key="none", max_retries=0, stream_usage=True
+        )
         return {"models": [plain, chat(self.server, "large", logprobs=True)], "policy": self.policy}
 
 

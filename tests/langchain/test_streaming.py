@@ -122,7 +122,9 @@ async def test_no_consumer_is_shown_a_rejected_draft(openai_server: OpenAIServer
 
 
 @pytest.mark.parametrize("consumer", CONSUMERS)
-async def test_a_call_that_is_the_last_is_shown_as_it_runs(openai_server: OpenAIServer, consumer: Any) -> None:
+async def test_a_call_that_is_the_last_is_shown_as_it_runs(
+    openai_server: OpenAIServer, consumer: Any
+) -> None:
     for policy in (only("large"), always_both()):
         shown = [text async for text in consumer(_composite(openai_server, policy)) if text]
         assert shown == ["one", " two", " three", " four"]
@@ -139,13 +141,17 @@ def test_a_handler_that_prints_tokens_prints_no_draft(
     openai_server: OpenAIServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     openai_server.models = {"small": DRAFT, "large": ANSWER}
-    models = [chat(openai_server, name, logprobs=name == "small", streaming=True) for name in ("small", "large")]
+    models = [
+        chat(openai_server, name, logprobs=name == "small", streaming=True) for name in ("small", "large")
+    ]
     model = ChatCascade(models, policy=always_both())
     model.invoke("?", {"callbacks": [StreamingStdOutCallbackHandler()]})
     assert capsys.readouterr().out == ANSWER
 
 
-@pytest.mark.parametrize("policy", [only("large"), always_both(), cascading(0.1)], ids=["only", "rejected", "kept"])
+@pytest.mark.parametrize(
+    "policy", [only("large"), always_both(), cascading(0.1)], ids=["only", "rejected", "kept"]
+)
 def test_chunks_add_up_to_one_message_of_one_model(openai_server: OpenAIServer, policy: Policy) -> None:
     model = _composite(openai_server, policy)
     chunks = list(model.stream("?"))
@@ -193,7 +199,9 @@ def test_a_composite_in_a_composite_keeps_its_drafts_and_the_draft_it_is(openai_
     outer = ChatCascade(
         {"both": inner, "largest": chat(openai_server, "largest")}, policy=cascading(2.0, ("both", "largest"))
     )
-    shown = [str(message.text) for message, _ in _graph(outer).stream({"messages": ["?"]}, stream_mode="messages")]
+    shown = [
+        str(message.text) for message, _ in _graph(outer).stream({"messages": ["?"]}, stream_mode="messages")
+    ]
     assert [request.model for request in openai_server.requests] == ["small", "large", "largest"]
     assert "".join(shown) == ANSWER
 

@@ -29,14 +29,18 @@ def _says(text: str, method: str) -> Reply:
     return Reply(tool_calls=[("Sum", json.loads(text))]) if method == "function_calling" else Reply(text)
 
 
-def _composite(server: OpenAIServer, policy: Policy, small: str, large: str, method: str = "json_mode") -> ChatCascade:
+def _composite(
+    server: OpenAIServer, policy: Policy, small: str, large: str, method: str = "json_mode"
+) -> ChatCascade:
     server.models = {"small": _says(small, method), "large": _says(large, method)}
     return ChatCascade([chat(server, "small"), chat(server, "large")], policy=policy)
 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("way", ["invoke", "ainvoke", "stream", "astream"])
-async def test_a_draft_that_does_not_parse_escalates(openai_server: OpenAIServer, method: str, way: str) -> None:
+async def test_a_draft_that_does_not_parse_escalates(
+    openai_server: OpenAIServer, method: str, way: str
+) -> None:
     model = _composite(openai_server, cascading(0.1), small=BAD, large=GOOD, method=method)
     structured = model.with_structured_output(Sum, method=method)
     if way == "invoke":
@@ -65,7 +69,10 @@ def test_include_raw_gives_the_message_the_object_and_the_record(openai_server: 
     assert answer["parsed"] == Sum(total=4)
     assert answer["parsing_error"] is None
     calls = answer["raw"].response_metadata["cascade"]["calls"]
-    assert [(call["model"], call.get("error")) for call in calls] == [("small", "unusable answer"), ("large", None)]
+    assert [(call["model"], call.get("error")) for call in calls] == [
+        ("small", "unusable answer"),
+        ("large", None),
+    ]
 
 
 def test_when_nothing_parses_the_error_is_raised_or_returned(openai_server: OpenAIServer) -> None:
@@ -106,10 +113,16 @@ def test_the_runs_of_structured_output_nest(openai_server: OpenAIServer) -> None
 
 
 def test_objects_are_streamed_as_they_grow_where_the_call_is_the_last(openai_server: OpenAIServer) -> None:
-    schema = {"title": "Sum", "type": "object", "properties": {"total": {"type": "integer"}, "why": {"type": "string"}}}
+    schema = {
+        "title": "Sum",
+        "type": "object",
+        "properties": {"total": {"type": "integer"}, "why": {"type": "string"}},
+    }
     text = '{"total": 4, "why": "because two and two are four"}'
     bare = _composite(openai_server, only("large"), small=BAD, large=text)
-    expected = list(chat(openai_server, "large").with_structured_output(schema, method="json_mode").stream("2+2?"))
+    expected = list(
+        chat(openai_server, "large").with_structured_output(schema, method="json_mode").stream("2+2?")
+    )
     assert len(expected) > 2
     events = RunTree()
     streamed = bare.with_structured_output(schema, method="json_mode").stream("2+2?", {"callbacks": [events]})

@@ -58,7 +58,9 @@ def test_each_model_gets_its_own_binding_of_the_tools_themselves(openai_server: 
 
 def test_a_binding_shows_openai_tools_and_keeps_what_a_provider_defines() -> None:
     web_search = {"type": "web_search_preview"}
-    model = ChatCascade([OtherProvider(model_name="a"), OtherProvider(model_name="b")], policy=cascading(0.8, ("a", "b")))
+    model = ChatCascade(
+        [OtherProvider(model_name="a"), OtherProvider(model_name="b")], policy=cascading(0.8, ("a", "b"))
+    )
     with pytest.raises(AttributeError):
         model.bind_tools([web_search])  # this provider wants tools with names
     openai = ChatCascade({"a": _offline(), "b": _offline()}, policy=cascading(0.8, ("a", "b")))
@@ -127,7 +129,9 @@ def test_an_agent_escalates_in_the_middle_of_its_loop(openai_server: OpenAIServe
 
 
 @pytest.mark.parametrize("strategy", [ToolStrategy, ProviderStrategy, lambda schema: schema])
-def test_an_agent_gives_structured_responses_in_both_strategies(openai_server: OpenAIServer, strategy: Any) -> None:
+def test_an_agent_gives_structured_responses_in_both_strategies(
+    openai_server: OpenAIServer, strategy: Any
+) -> None:
     model = ChatCascade(pair(openai_server), policy=always_both())
     agent = create_agent(model, [], response_format=strategy(Report))
     state = agent.invoke({"messages": [HumanMessage("weather in Rome?")]})

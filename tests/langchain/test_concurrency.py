@@ -1,0 +1,81 @@
+"""State lives in the call: thousands of queries go through one composite at once and know nothing of each other."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
+from langchain_core.callbacks import UsageMetadataCallbackHandler
+
+from cascade_langchain import ChatCascade
+from tests.langchain.support import Scripted, cascading, pair
+from tests.support.openai_server import OpenAIServer, Reply, Request
+
+QUERIES = 2_000
+
+
+class Slow(Scripted):
+    """Lets every other query have its turn before it answers, and sees how many wait with it."""
+
+    waiting: list[int] = [0, 0]
+
+    async def _agenerate(self, messages, *_, **__):  # type: ignore[no-untyped-def]
+        self.waiting[0] += 1
+        self.waiting[1] = max(self.waiting)
+        await asyncio.sleep(0)
+        self.waiting[0] -= 1
+        return self._generate(messages)
+
+
+def _model() -> ChatCascade:
+    small = Slow(model_name="small", say=lambda text: f"small on {text}", sure=0.5, waiting=[0, 0])
+    large = Slow(model_name="large", say=lambda text: f"large on {text}", waiting=[0, 0])
+    return ChatCascade([small, large], policy=cascading())
+
+
+async def test_two_thousand_queries_at_once_each_get_their_own_answer() -> None:
+    model = _model()
+    usage = UsageMetadataCallbackHandler()
+    answers = await asyncio.gather(
+        *(model.ainvoke(f"question {n}", {"callbacks": [usage]}) for n in range(QUERIES))
+    )
+    assert [answer.text for answer in answers] == [f"large on question {n}" for n in range(QUERIES)]
+    keys = {answer.response_metadata["cascade"]["query"] for answer in answers}
+    assert len(keys) == QUERIES
+    assert {len(answer.response_metadata["cascade"]["calls"]) for answer in answers} == {2}
+    assert model.models["small"].waiting[1] > QUERIES / 2, "they did run at once"
+    assert (
+        usage.usage_metadata["small"]["output_tokens"]
+        == usage.usage_metadata["large"]["output_tokens"]
+        == 4 * QUERIES
+    )
+
+
+def test_batches_from_many_threads_share_nothing(openai_server: OpenAIServer) -> None:
+    def small(request: Request) -> Reply:
+        return Reply(f"small on {request.text}", logprobs=-3.0 if int(request.text) % 2 else -0.01)
+
+    openai_server.models = {"small": small, "large": lambda request: Reply(f"large on {request.text}")}
+    model = ChatCascade(pair(openai_server), policy=cascading())
+    groups = [[str(n) for n in range(start, start + 10)] for start in range(0, 80, 10)]
+    with ThreadPoolExecutor(8) as threads:
+        answered = list(threads.map(model.batch, groups))
+    for group, answers in zip(groups, answered, strict=True):
+        expected = [f"{'large' if int(text) % 2 else 'small'} on {text}" for text in group]
+        assert [answer.text for answer in answers] == expected
+    assert len(openai_server.requests_to("small")) == 80
+    assert len(openai_server.requests_to("large")) == 40
+
+
+async def test_streams_interleave_without_mixing() -> None:
+    model = _model()
+    streams = [model.astream(f"question {n}") for n in range(20)]
+    texts = [""] * len(streams)
+    pending = dict(enumerate(streams))
+    while pending:
+        for n, stream in list(pending.items()):
+            try:
+                texts[n] += (await anext(stream)).text
+            except StopAsyncIteration:
+                del pending[n]
+    assert [text.strip() for text in texts] == [f"large on question {n}" for n in range(20)]
