@@ -1,0 +1,93 @@
+"""What ``cascade_langchain`` adds, measured on models in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from time import perf_counter
+from typing import Any
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, AIMessageChunk
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from overhead import Case, case, import_times, medians
+
+from cascade_core import ModelSpec, Policy
+from cascade_core.strategies import SingleModel
+from cascade_langchain import ChatCascade
+
+CONCURRENT = 2_000
+LATENCY_S = 0.05
+
+
+class Fake(BaseChatModel):
+    """Answers at once, or after ``latency`` seconds where it may wait for nothing else."""
+
+    model_name: str
+    latency: float = 0.0
+
+    def _generate(self, *_: Any, **__: Any) -> ChatResult:
+        return ChatResult(generations=[ChatGeneration(message=AIMessage("An answer of a few words."))])
+
+    async def _agenerate(self, *_: Any, **__: Any) -> ChatResult:
+        await asyncio.sleep(self.latency)
+        return self._generate()
+
+    def _stream(self, *_: Any, **__: Any) -> Iterator[ChatGenerationChunk]:
+        for word in ("An ", "answer ", "of ", "a ", "few ", "words."):
+            yield ChatGenerationChunk(message=AIMessageChunk(word))
+
+    async def _astream(self, *_: Any, **__: Any) -> AsyncIterator[ChatGenerationChunk]:
+        for chunk in self._stream():
+            yield chunk
+
+    @property
+    def _llm_type(self) -> str:
+        return "fake"
+
+
+def cases() -> Iterator[Case]:
+    small, large = Fake(model_name="small"), Fake(model_name="large")
+    policy = replace(
+        Policy.uncalibrated([ModelSpec(name="small"), ModelSpec(name="large")]), strategy=SingleModel(model=0)
+    )
+    composite = ChatCascade([small, large], policy=policy)
+    fallbacks = small.with_fallbacks([large])
+
+    def once(model: Any) -> Any:
+        return lambda: model.invoke("What is the capital of France?")
+
+    def first_chunk(model: Any) -> Any:
+        return lambda: next(iter(model.stream("What is the capital of France?")))
+
+    bare, with_fallbacks, with_cascade = medians([once(small), once(fallbacks), once(composite)])
+    added = with_cascade - bare
+    yield case("one-call invoke; ratio to what RunnableWithFallbacks adds", added, added / (with_fallbacks - bare))
+
+    bare, with_cascade = medians([first_chunk(small), first_chunk(composite)])
+    yield case("first token of a live stream; ratio to the bare model's", with_cascade - bare, with_cascade / bare)
+
+    bare, with_cascade = import_times(
+        ["import langchain_core.language_models.chat_models", "import cascade_langchain"]
+    )
+    yield case("import cascade_langchain; ratio to that of the chat models", with_cascade - bare, with_cascade / bare)
+    bare, with_cascade = import_times(
+        ["import langchain_core.language_models.chat_models", "from cascade_langchain import ChatCascade"]
+    )
+    yield case("import ChatCascade; ratio to that of the chat models", with_cascade - bare, with_cascade / bare)
+
+    slow = [Fake(model_name=name, latency=LATENCY_S) for name in ("small", "large")]
+    composite = ChatCascade(slow, policy=policy)
+    bare, with_cascade = (min(asyncio.run(_seconds(model)) for _ in range(5)) for model in (slow[0], composite))
+    yield case(
+        f"{CONCURRENT} concurrent ainvoke at {LATENCY_S * 1e3:.0f} ms; throughput to the bare model's",
+        (with_cascade - bare) / CONCURRENT,
+        bare / with_cascade,
+    )
+
+
+async def _seconds(model: Any) -> float:
+    start = perf_counter()
+    await asyncio.gather(*(model.ainvoke("What is the capital of France?") for _ in range(CONCURRENT)))
+    return perf_counter() - start
