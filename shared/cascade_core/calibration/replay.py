@@ -58,7 +58,7 @@ def complete(table: AnswerTable, models: tuple[str, ...]) -> AnswerTable:
         CalibrationError: there is none, or a model is missing.
     """
     chosen = table.select(models)
-    rows = np.isfinite(chosen.quality).all(axis=1) & np.isfinite(chosen.cost).all(axis=1)
+    rows: BoolArray = np.isfinite(chosen.quality + chosen.cost).sum(axis=1) == len(models)
     if not rows.any():
         raise CalibrationError(
             f"no query has a quality and a cost for every one of {list(models)}: score the answers, and give prices, "
