@@ -1,9 +1,8 @@
 """``E[max]`` of Gaussian qualities: what the best of a set of answers is worth before they exist.
 
-Independent estimates: ``E[max(f, X_1..X_n)] = f + ∫_f^∞ (1 - ΠF_m(x)) dx`` with the best quality ``f`` already in hand.
-The integral is cut at every model's quantiles, so that a narrow estimate beside a wide one is resolved, and each
-panel gets a Gauss-Legendre rule. The products of all subsets build on one another: one multiplication a
-subset and node.
+Independent estimates: ``E[max(f, X_1..X_n)] = f + ∫_f^∞ (1 - ΠF_m(x)) dx`` with the best quality ``f`` in hand. The
+integral is cut at every model's quantiles, so that a narrow estimate beside a wide one is resolved, and each panel
+gets a Gauss-Legendre rule. The products of all subsets build on one another: one multiplication a subset and node.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ def subsets_expected_max(mean: FloatArray, sd: FloatArray, floor: FloatArray, no
 def _subsets(mean: FloatArray, sd: FloatArray, floor: FloatArray, nodes: int) -> FloatArray:
     queries, models = mean.shape
     if not models:
-        return floor[:, None].copy()
+        return np.array(floor[:, None])
     below, weights, top = _integrand(mean, sd, floor, nodes)
     products = np.empty((queries, 1 << models, weights.shape[1]))
     products[:, 0] = 1.0
@@ -83,6 +82,8 @@ def _integrand(
     cuts = (centre[:, :, None] + sd[:, :, None] * _CUTS).reshape(queries, -1)
     cuts = np.concatenate([bottom[:, None], np.maximum(cuts, bottom[:, None])], axis=1)
     cuts.sort(axis=1)
+    # panels that no query of this chunk needs, because they lie below what is in hand
+    cuts = cuts[:, max(int((cuts <= bottom[:, None]).sum(axis=1).min()) - 1, 0) :]
     x, weight = _rule(nodes)
     width = np.diff(cuts, axis=1)[:, :, None]
     points = (cuts[:, :-1, None] + width * x).reshape(queries, -1)
@@ -101,8 +102,8 @@ def _rule(nodes: int) -> tuple[FloatArray, FloatArray]:
 def lines_expected_max(level: FloatArray, slope: FloatArray) -> FloatArray:
     """``E[max_j (level_j + slope_j·s)]``, ``s ~ N(0, 1)``: the best answer after one call that moves all estimates.
 
-    Exact: on the upper envelope, line ``j`` is the highest between its last crossing with a flatter line and its first
-    with a steeper one (Frazier, Powell and Dayanik, *The knowledge-gradient policy for correlated normal
+    Exact: on the upper envelope, line ``j`` is the highest between its last crossing with a flatter line and its
+    first with a steeper one (Frazier, Powell and Dayanik, *The knowledge-gradient policy for correlated normal
     beliefs*, 2009).
 
     Args:

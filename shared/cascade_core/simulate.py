@@ -7,9 +7,10 @@ pair of a query and a set of models run is believed about once, however many val
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cascade_core.belief import Belief, BoolArray, FloatArray, IntArray
 from cascade_core.errors import ArrayError
@@ -79,8 +80,8 @@ def sweep(
     if not (np.isfinite(quality).all() and np.isfinite(cost).all()):
         raise ArrayError("quality and cost must be finite: leave out queries that lack an answer")
     queries, models = quality.shape
-    values = np.asarray(getattr(strategy, strategy.knob)) if knobs is None else np.asarray(knobs)[:, None]
-    values = np.broadcast_to(values, (1 if knobs is None else values.shape[0], queries))
+    settings = np.asarray(getattr(strategy, strategy.knob)) if knobs is None else np.asarray(knobs)[:, None]
+    values: NDArray[Any] = np.broadcast_to(settings, (1 if knobs is None else len(settings), queries))
     chosen = np.empty(values.shape, dtype=np.intp)
     ran = np.empty((*values.shape, models), dtype=bool)
     block = max(1, _BLOCK // values.shape[0])
@@ -99,7 +100,7 @@ def sweep(
 
 
 def _run(
-    strategy: Strategy, knob: FloatArray | IntArray, query: IntArray, estimates: Estimates, models: int
+    strategy: Strategy, knob: NDArray[Any], query: IntArray, estimates: Estimates, models: int
 ) -> tuple[IntArray, BoolArray]:
     """Model returned ``(M,)`` and models run ``(M, K)`` of M decisions, each a query with a knob."""
     chosen = np.zeros(query.size, dtype=np.intp)

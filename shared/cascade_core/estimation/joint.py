@@ -15,16 +15,16 @@ Once model ``i`` has run, its post-hoc signal is evidence about ``q_i``, and thr
 
     s_i | q_i, x ~ N(c_i · f_i(x) + b_i q_i, v_i)
 
-and so is whether its answer agrees with another's: ``P(agree_ij | q_i, q_j)``. There are K regressors of each kind for
-K models, none for the subsets of models that may have run.
+and so is whether its answer agrees with another's: ``P(agree_ij | q_i, q_j)``. There are K regressors of each kind
+for K models, none for the subsets of models that may have run.
 
-What cannot be told from noise moves nothing: each slope is multiplied by ``(1 - χ²/W)⁺`` of its Wald statistic ``W``, the
-positive-part James-Stein factor with the 95 % point of its null distribution.
+What cannot be told from noise moves nothing: each slope is multiplied by ``(1 - χ²/W)⁺`` of its Wald statistic ``W``,
+the positive-part James-Stein factor with the 95 % point of its null distribution.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -233,7 +233,7 @@ class JointBelief:
         self, weight: FloatArray, response: FloatArray, agree: NDArray[np.int8], compared: IntArray
     ) -> tuple[FloatArray, FloatArray]:
         """Split each node by which of the compared answers are right, and weigh the splits by their agreement."""
-        queries, nodes, models = response.shape
+        queries, models = response.shape[0], response.shape[2]
         right = _patterns(compared.size)
         seen = agree[:, compared[:, None], compared]
         log_odds = np.zeros((queries, len(right)))
@@ -338,11 +338,12 @@ class JointBelief:
 
 
 def _brier(mean: FloatArray, y: FloatArray) -> float:
-    return float(np.mean((mean - y) ** 2))
+    return float(((mean - y) ** 2).mean())
 
 
 def _logistic(x: FloatArray) -> FloatArray:
-    return 1 / (1 + np.exp(-np.clip(x, -30, 30)))
+    p: FloatArray = np.asarray(1 / (1 + np.exp(-np.clip(x, -30, 30))))
+    return p
 
 
 def _nodes() -> tuple[FloatArray, FloatArray]:
@@ -418,9 +419,13 @@ def _fit_response(f: FloatArray, y: FloatArray, binary: bool) -> tuple[FloatArra
             w[k] += np.linalg.solve(hessian + np.diag(pull), gradient - pull * (w[k] - target[k]))
     for k in range(models):
         slopes = w[k, 1:-1]
-        wald = slopes @ information[k, 1:-1, 1:-1] @ slopes
-        w[k, 1:-1] *= max(0.0, 1 - _CHI2_2 / max(wald, 1e-12))
+        w[k, 1:-1] *= _shrinkage(float(slopes @ information[k, 1:-1, 1:-1] @ slopes), _CHI2_2)
     return w[:, :-1], w[:, -1], spread
+
+
+def _shrinkage(wald: float, critical: float) -> float:
+    """Positive-part James-Stein factor of slopes with this Wald statistic."""
+    return max(0.0, 1 - critical / wald) if wald > 0 else 0.0
 
 
 def _fit_post(f: FloatArray, y: FloatArray, post: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -438,7 +443,7 @@ def _fit_post(f: FloatArray, y: FloatArray, post: FloatArray) -> tuple[FloatArra
         variance = ((signal - design @ solution) ** 2).sum() / (there.sum() - design.shape[1])
         variance = max(float(variance), 1e-6 * float(signal.var()), 1e-12)
         wald = solution[-1] ** 2 / (variance * np.linalg.inv(gram)[-1, -1])
-        shrink = max(0.0, 1 - _CHI2_1 / max(wald, 1e-12))
+        shrink = _shrinkage(float(wald), _CHI2_1)
         weights[k], slope[k], sd[k] = solution[:-1], solution[-1] * shrink, np.sqrt(variance)
         weights[k, 0] += solution[-1] * (1 - shrink) * y[there, k].mean()
     return weights, slope, sd
@@ -458,3 +463,64 @@ def _fit_agreement(agree: NDArray[np.int8] | None, y: FloatArray) -> FloatArray 
     pooled = (equal.sum(axis=(0, 1)) + 10 * overall) / (total.sum(axis=(0, 1)) + 10)
     rate: FloatArray = np.clip((equal + 10 * pooled) / (total + 10), 0.005, 0.995)
     return rate
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CrossFitted:
+    """Beliefs about the queries that they are learned from, each by a belief fitted without it.
+
+    Conditions like a :class:`JointBelief`, but on rows of the table it was made from.
+
+    Attributes:
+        folds: one belief per fold.
+        fold: ``(N,)`` the fold of each query.
+    """
+
+    folds: tuple[JointBelief, ...]
+    fold: IntArray
+
+    @classmethod
+    def fit(cls, signals: Signals, quality: FloatArray, folds: int = 5) -> CrossFitted:
+        """Fit one belief per fold on the queries outside it; fold ``n % folds`` has query ``n``."""
+        fold = np.arange(len(quality)) % max(2, min(folds, len(quality) // 2))
+        beliefs = []
+        for held_out in range(int(fold.max(initial=1)) + 1):
+            rows = np.flatnonzero(fold != held_out)
+            beliefs.append(JointBelief.fit(signals.take(rows), np.asarray(quality, dtype=float)[rows]))
+        return cls(tuple(beliefs), fold)
+
+    def condition(self, signals: Signals, ran: BoolArray, queries: IntArray) -> Belief:
+        """Belief about some ``queries`` ``(n,)``, given their signals and what has run."""
+        mean = np.empty(ran.shape)
+        step = np.empty((*ran.shape, ran.shape[1]))
+        for held_out, belief in enumerate(self.folds):
+            rows = np.flatnonzero(self.fold[queries] == held_out)
+            if rows.size:
+                part = belief.condition(signals.take(rows), ran[rows])
+                mean[rows], step[rows] = part.mean, part.step
+        return Belief(mean, step)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SignalEstimates:
+    """Beliefs and expected costs about a table of signals, as :func:`cascade_core.simulate.simulate` asks for them.
+
+    Attributes:
+        belief: fitted to other queries, or cross-fitted to these.
+        signals: of the N queries.
+        costs: ``(N, K)`` expected costs, or a function of queries ``(n,)`` and models run ``(n, K)`` returning
+            ``(n, K)``, where what has run says more about the cost of what has not.
+    """
+
+    belief: JointBelief | CrossFitted
+    signals: Signals
+    costs: FloatArray | Callable[[IntArray, BoolArray], FloatArray]
+
+    def __call__(self, queries: IntArray, ran: BoolArray) -> tuple[Belief, FloatArray]:
+        """Belief about these queries and their expected costs, given what has run."""
+        signals = self.signals.take(queries)
+        if isinstance(self.belief, CrossFitted):
+            belief = self.belief.condition(signals, ran, queries)
+        else:
+            belief = self.belief.condition(signals, ran)
+        return belief, self.costs(queries, ran) if callable(self.costs) else self.costs[queries]

@@ -1,7 +1,7 @@
 """The cost-quality frontier of a strategy and the areas under it.
 
-Quality is drawn over mean cost per query. Two areas are in use, and both are normalised by the width of the cost range, so
-that they read as a mean quality over budgets.
+Quality is drawn over mean cost per query. Two areas are in use, and both are normalised by the width of the cost
+range, so that they read as a mean quality over budgets.
 """
 
 from __future__ import annotations
@@ -73,3 +73,77 @@ def _curve(cost: FloatArray, quality: FloatArray) -> tuple[FloatArray, FloatArra
         raise ArrayError("cost and quality must be finite")
     order = np.lexsort((quality, cost))
     return cost[order], quality[order]
+
+
+def aiq(cost: FloatArray, quality: FloatArray, single_cost: FloatArray) -> float:
+    """Average improvement in quality of RouterBench (Hu et al. 2024): area under the non-decreasing concave hull.
+
+    The range of costs is that between the cheapest and the dearest single model ``(K,)``, as for :func:`area`; below
+    its first corner the hull has that corner's quality.
+    """
+    corner_cost, corner_quality = hull(cost, quality)
+    ends = np.array([np.min(single_cost), np.max(single_cost)])
+    worst = float(corner_quality[0])
+    return area(
+        np.r_[corner_cost[0] - 1.0, corner_cost], np.r_[worst, corner_quality], ends, np.array([worst])
+    )
+
+
+def max_gain(
+    cost: FloatArray, quality: FloatArray, single_cost: FloatArray, single_quality: FloatArray
+) -> float:
+    """Most by which the curve is above the linear interpolation between single models at the same cost.
+
+    The linear interpolation is the hull of the single models; the curve is looked at where it has points no
+    cheaper than the cheapest model.
+    """
+    cost, quality = _curve(cost, quality)
+    line_cost, line_quality = hull(single_cost, single_quality)
+    comparable = cost >= line_cost[0]
+    if not comparable.any():
+        return 0.0
+    return float((quality - np.interp(cost, line_cost, line_quality))[comparable].max())
+
+
+def area_difference(
+    one: tuple[FloatArray, FloatArray],
+    other: tuple[FloatArray, FloatArray],
+    single: tuple[FloatArray, FloatArray],
+    *,
+    confidence: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> tuple[float, float, float]:
+    """Paired bootstrap over queries of the difference between two areas.
+
+    Args:
+        one: cost and quality ``(L, N)`` of each query at each point of the first curve.
+        other: the same queries' on the second, with its own L.
+        single: cost and quality ``(N, K)`` of the single models.
+        confidence: of the interval.
+        resamples: number of bootstrap samples.
+        seed: of the resampling.
+
+    Returns:
+        The difference of the areas, and the lower and upper end of its percentile interval.
+    """
+    queries = single[0].shape[0]
+    for name, curve in (("one", one), ("other", other)):
+        if curve[0].shape != curve[1].shape or curve[0].shape[-1] != queries:
+            raise ArrayError(
+                f"{name} has arrays of shape {curve[0].shape} and {curve[1].shape}, "
+                f"expected (L, N) with N = {queries}"
+            )
+    weights = np.random.default_rng(seed).multinomial(queries, np.full(queries, 1 / queries), size=resamples)
+    weights = np.concatenate([np.ones((1, queries), dtype=weights.dtype), weights]) / queries
+    means = [(curve[0] @ weights.T, curve[1] @ weights.T) for curve in (one, other)]
+    single_cost, single_quality = weights @ single[0], weights @ single[1]
+    difference = np.array(
+        [
+            area(means[0][0][:, b], means[0][1][:, b], single_cost[b], single_quality[b])
+            - area(means[1][0][:, b], means[1][1][:, b], single_cost[b], single_quality[b])
+            for b in range(resamples + 1)
+        ]
+    )
+    low, high = np.quantile(difference[1:], [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(difference[0]), float(low), float(high)

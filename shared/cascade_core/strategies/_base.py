@@ -133,9 +133,10 @@ class Strategy(ABC):
             raise ConfigurationError(
                 f"strategy {cls.name!r} has no option {unknown}; it knows {sorted(known)}"
             )
-        return cls(
-            **{key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
-        )
+        values: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in options.items()
+        }
+        return cls(**values)
 
     def _checked(
         self, belief: Belief, costs: FloatArray, ran: BoolArray, allowed: BoolArray | None

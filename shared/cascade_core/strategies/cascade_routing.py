@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import ClassVar
 
 import numpy as np
 
+from cascade_core._normal import loss
 from cascade_core.belief import Belief, BoolArray, FloatArray, IntArray
 from cascade_core.expected_max import subsets_expected_max
 from cascade_core.strategies._base import STOP, PricedStrategy, in_order, still_ahead
@@ -20,9 +21,9 @@ _CHUNK = 1 << 22
 class CascadeRouting(PricedStrategy):
     """Search all supermodels: the sets ``M ⊇ R`` of models, those already run included.
 
-    ``argmax_M E[max_{m ∈ M} q̂_m] - λ·Σ_{m ∈ M} ĉ_m``; stop when the best is what has run, else run the cheapest model of
-    ``M ∖ R`` and re-estimate (Dekoninck, Baader and Vechev, ICML 2025, Theorem 3). Unlike the index policy it plans sets,
-    which prices no choice that depends on an answer still to come, but it honours an order and a limit exactly.
+    ``argmax_M E[max_{m ∈ M} q̂_m] - λ·Σ_{m ∈ M} ĉ_m``; stop when the best is what has run, else run the cheapest
+    model of ``M ∖ R`` and re-estimate (Dekoninck, Baader and Vechev, ICML 2025, Theorem 3). Unlike the index policy
+    it plans sets, which prices no choice that depends on an answer still to come, but honours an order and a limit exactly.
 
     Attributes:
         order: models may only run in this order, skipping allowed; None for any order.
@@ -43,41 +44,84 @@ class CascadeRouting(PricedStrategy):
         self, belief: Belief, costs: FloatArray, ran: BoolArray, open_: BoolArray, rows: IntArray
     ) -> IntArray:
         lam = self._lam(ran, rows)
-        sd = belief.sd
-        most = int(open_.sum(axis=1).max(initial=0))
-        if most > self.search_limit:  # which models are searched depends on λ: nothing is shared between rows
-            most = self.search_limit
-            mean, sd, costs, ran, open_ = belief.mean[rows], sd[rows], costs[rows], ran[rows], open_[rows]
-            merit = reservation_value(mean, sd, lam * costs)
-            rows = np.arange(rows.size)
-        else:
-            mean, merit = belief.mean, np.zeros_like(belief.mean)
-        # the models searched, packed to the left
-        merit = np.where(open_, merit, -np.inf)
-        packed = np.argsort(-merit, axis=1, kind="stable")[:, :most]
-        is_open = np.take_along_axis(open_, packed, axis=1)
-        in_hand = np.where(ran, mean, -np.inf).max(axis=1)
-        worth = subsets_expected_max(
-            np.where(is_open, np.take_along_axis(mean, packed, axis=1), -np.inf),
-            np.where(is_open, np.take_along_axis(sd, packed, axis=1), 0.0),
-            in_hand,
+        state = _State(
+            belief.mean, belief.sd, costs, ran, _worth_a_look(belief, costs, ran, open_, rows, lam)
         )
-        members = _members(most)
+        if int(state.open_.sum(axis=1).max()) > self.search_limit:
+            state, rows = self._bounded(state.take(rows), lam), np.arange(rows.size)
+        choice = np.full(rows.size, STOP)
+        count = state.open_.sum(axis=1)
+        for size in np.unique(count[count > 0]):  # sets of models are numbered within equally many
+            members = np.flatnonzero(count == size)
+            place = np.full(count.size, -1)
+            place[members] = np.arange(members.size)
+            here = np.flatnonzero(place[rows] >= 0)
+            choice[here] = self._search(state.take(members), int(size), place[rows[here]], lam[here])
+        return choice
+
+    def _bounded(self, state: _State, lam: FloatArray) -> _State:
+        """Close all but the open models of the highest reservation values."""
+        merit = reservation_value(state.mean, state.sd, lam * state.costs)
+        merit = np.where(state.open_, merit, -np.inf)
+        best = np.argsort(-merit, axis=1, kind="stable")[:, : self.search_limit]
+        kept = np.zeros_like(state.open_)
+        np.put_along_axis(kept, best, True, axis=1)
+        return replace(state, open_=kept & state.open_)
+
+    def _search(self, state: _State, size: int, rows: IntArray, lam: FloatArray) -> IntArray:
+        """As :meth:`_next`, for queries that all have ``size`` models open."""
+        models = np.nonzero(state.open_)[1].reshape(-1, size)
+        costs = np.take_along_axis(state.costs, models, axis=1)
+        worth = subsets_expected_max(
+            np.take_along_axis(state.mean, models, axis=1),
+            np.take_along_axis(state.sd, models, axis=1),
+            np.where(state.ran, state.mean, -np.inf).max(axis=1),
+        )
+        members = _members(size)
         if self.max_models is not None:
-            left = self.max_models - ran.sum(axis=1, keepdims=True)
+            left = self.max_models - state.ran.sum(axis=1, keepdims=True)
             worth = np.where(members.sum(axis=1) > left, -np.inf, worth)
-        if not is_open.all():  # where fewer models are open, sets with an empty place are no sets
-            worth = np.where(~is_open @ members.T > 0, -np.inf, worth)
-        price = np.where(is_open, np.take_along_axis(costs, packed, axis=1), np.inf)
-        spent = np.where(is_open, price, 0.0) @ members.T
+        spent = costs @ members.T
         best = np.empty(rows.size, dtype=np.intp)
-        for start in range(0, rows.size, max(1, _CHUNK >> most)):
-            part = slice(start, start + max(1, _CHUNK >> most))
+        for start in range(0, rows.size, max(1, _CHUNK >> size)):
+            part = slice(start, start + max(1, _CHUNK >> size))
             best[part] = (worth[rows[part]] - lam[part] * spent[rows[part]]).argmax(axis=1)
         # of the set found, the model to run now: the cheapest, or the first in order
-        rank = price if self.order is None else _place(self.order, mean.shape[1])[packed]
+        rank = costs if self.order is None else _place(self.order, state.mean.shape[1])[models]
         first = np.where(members[best] > 0, rank[rows], np.inf).argmin(axis=1)
-        return np.where(best > 0, packed[rows, first], STOP)
+        return np.where(best > 0, models[rows, first], STOP)
+
+
+@dataclass(frozen=True)
+class _State:
+    """What is known about N queries; all ``(N, K)``."""
+
+    mean: FloatArray
+    sd: FloatArray
+    costs: FloatArray
+    ran: BoolArray
+    open_: BoolArray
+
+    def take(self, rows: IntArray) -> _State:
+        return _State(self.mean[rows], self.sd[rows], self.costs[rows], self.ran[rows], self.open_[rows])
+
+
+def _worth_a_look(
+    belief: Belief, costs: FloatArray, ran: BoolArray, open_: BoolArray, rows: IntArray, lam: FloatArray
+) -> BoolArray:
+    """Open models that some set may want at one of the λ.
+
+    What a model adds to any set is at most what it adds to the best in hand, ``E[(q̂_m - best)⁺]``; one for which
+    that is less than its price is in no best set (the paper's Lemma 1, safe for independent estimates).
+    """
+    in_hand = np.where(ran, belief.mean, -np.inf).max(axis=1, keepdims=True)
+    sd = np.maximum(belief.sd, 1e-100)
+    below = np.where(np.isneginf(in_hand), 0.0, in_hand) - belief.mean
+    gain = sd * loss(np.clip(below / sd, -1e6, 40.0))
+    cheapest = np.full(ran.shape[0], np.inf)
+    np.minimum.at(cheapest, rows, lam[:, 0])
+    wanted: BoolArray = open_ & (np.isneginf(in_hand) | (gain > cheapest[:, None] * costs))
+    return wanted
 
 
 @lru_cache

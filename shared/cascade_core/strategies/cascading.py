@@ -17,8 +17,8 @@ class Cascading(PricedStrategy):
     """Compare the prefixes of a fixed order and go on while the best is longer than the one already run.
 
     At every step the prefixes ``M_{1:i}`` that contain what has run are compared by ``E[max_{m ∈ M_{1:i}} q̂_m] -
-    λ·ĉ(M_{1:i})``. Optimal among cascades of this order under the paper's model (Dekoninck, Baader and Vechev, ICML 2025,
-    Theorem 2). The one to use where the order is given from outside (one's own model first, say).
+    λ·ĉ(M_{1:i})``. Optimal among cascades of this order (Dekoninck, Baader and Vechev, ICML 2025, Theorem 2).
+    The one to use where the order is given from outside (one's own model first, say).
 
     Attributes:
         order: indices of the models in the order they run; None for the order they are listed in. A model that is

@@ -28,14 +28,14 @@ def reservation_value(mean: FloatArray, sd: FloatArray, price: FloatArray) -> Fl
 class IndexPolicy(PricedStrategy):
     """Weitzman's rule for Pandora's box (*Optimal Search for the Best Alternative*, Econometrica 1979).
 
-    Model ``i`` has the reservation value ``z_i`` that solves ``E[(q_i - z_i)⁺] = λ·ĉ_i``. Run the model of the highest
-    one while it exceeds the best estimate in hand. For independent estimates this is the exact optimum of the
+    Model ``i`` has the reservation value ``z_i`` that solves ``E[(q_i - z_i)⁺] = λ·ĉ_i``. Run the model of the
+    highest one while it exceeds the best estimate in hand. For independent estimates this is the exact optimum of the
     adaptive problem, in O(K): the next call may depend on what the last one returned. The one to use by default.
 
     With a joint belief a call moves the best answer in hand, ``m``, too. What the call can win is then governed by
-    how far it moves the two *apart*, so ``σ_i = |step_ii - step_im|`` takes the place of ``|step_ii|``: the value of one
-    call is exactly that of the two lines' upper envelope (Frazier, Powell and Dayanik 2009), and a call that would
-    only confirm that all answers are right, or all wrong, is not bought.
+    how far it moves the two *apart*, so ``σ_i = |step_ii - step_im|`` takes the place of ``|step_ii|``: the value of
+    one call is exactly that of the two lines' upper envelope (Frazier, Powell and Dayanik 2009), and a call that
+    would only confirm that all answers are right, or all wrong, is not bought.
     """
 
     name: ClassVar[str] = "index"
