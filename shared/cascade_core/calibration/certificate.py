@@ -23,7 +23,8 @@ from cascade_core.calibration.bounds import lower_mean, lower_ratio, upper_mean,
 from cascade_core.calibration.targets import Budget, Quality, RelativeQuality, Savings, Target
 from cascade_core.errors import CalibrationError
 
-LEAST_PROMPTS = 10
+_FAR = 1e9  # stands for a ratio to nothing, which JSON cannot say
+LEAST_PROMPTS = 5
 """A certificate on fewer held-out prompts would say nothing."""
 
 
@@ -249,13 +250,13 @@ def _bound(number: _Number, sample: Sample, terms: Terms, alpha: float) -> Bound
         return Bound(measured=1.0, bound=1.0)  # the policy is the reference model, which needs no sample
     if number == "relative_quality":
         bound = lower_ratio(sample.quality, reference_quality, 1 - alpha, worst=(0.0, 1.0))
-        return Bound(measured=_ratio(sample.quality, reference_quality), bound=bound)
+        return Bound(measured=_ratio(sample.quality, reference_quality), bound=min(bound, _FAR))
     bound = upper_ratio(sample.cost, reference_cost, 1 - alpha, worst=(terms.most_cost, 0.0))
-    return Bound(measured=_ratio(sample.cost, reference_cost), bound=bound)
+    return Bound(measured=_ratio(sample.cost, reference_cost), bound=min(bound, _FAR))
 
 
 def _ratio(values: FloatArray, reference: FloatArray) -> float:
-    return float(values.sum() / max(float(reference.sum()), np.finfo(float).tiny))
+    return min(float(values.sum()) / max(float(reference.sum()), np.finfo(float).tiny), _FAR)
 
 
 def _check(sample: Sample) -> None:
