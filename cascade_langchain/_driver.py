@@ -248,7 +248,8 @@ def _steps(
 ) -> Iterator[Any]:
     while isinstance(step := job.next(), Call):
         callbacks = run.get_child(job.call_tag)
-        callbacks.on_custom_event(CALL_EVENT, step.model_dump(), run_id=run.run_id)
+        if callbacks.handlers:
+            callbacks.on_custom_event(CALL_EVENT, step.model_dump(), run_id=run.run_id)
         live = stream and job.live(step)
         member, below = job.member(step, live=live), job.under(config, callbacks)
         try:
@@ -263,7 +264,8 @@ def _steps(
         else:
             job.answered()
     record = job.finish(step)
-    run.get_child().on_custom_event(STOP_EVENT, record.payload(), run_id=run.run_id)
+    if run.inheritable_handlers:
+        run.get_child().on_custom_event(STOP_EVENT, record.payload(), run_id=run.run_id)
     if stream:
         yield from job.rest(record)
 
@@ -291,7 +293,8 @@ async def _asteps(
 ) -> AsyncIterator[Any]:
     while isinstance(step := job.next(), Call):
         callbacks = run.get_child(job.call_tag)
-        await callbacks.on_custom_event(CALL_EVENT, step.model_dump(), run_id=run.run_id)
+        if callbacks.handlers:
+            await callbacks.on_custom_event(CALL_EVENT, step.model_dump(), run_id=run.run_id)
         live = stream and job.live(step)
         member, below = job.member(step, live=live), job.under(config, callbacks)
         try:
@@ -307,7 +310,8 @@ async def _asteps(
         else:
             job.answered()
     record = job.finish(step)
-    await run.get_child().on_custom_event(STOP_EVENT, record.payload(), run_id=run.run_id)
+    if run.inheritable_handlers:
+        await run.get_child().on_custom_event(STOP_EVENT, record.payload(), run_id=run.run_id)
     if stream:
         for item in job.rest(record):
             yield item

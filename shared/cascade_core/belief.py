@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isfinite
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +40,7 @@ class Belief:
         n, k = self.mean.shape
         if self.step.shape != (n, k, k):
             raise ArrayError(f"step has shape {self.step.shape}, expected (N, K, K) = {(n, k, k)}")
-        if not (np.isfinite(self.mean).all() and np.isfinite(self.step).all()):
+        if not isfinite(self.mean.sum() + self.step.sum()):  # one NaN or infinity and the sum is not finite
             raise ArrayError("mean and step must be finite: replace NaN estimates by the model's average first")
 
     @property

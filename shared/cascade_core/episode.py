@@ -66,6 +66,8 @@ class Episode:
         self._failures: dict[str, BaseException] = {}
         self._calls: list[CallRecord] = []
         self._calling: int | None = None
+        self._final = False
+        self._known: Belief | None = None
         self._released: int | None = None
         self._spent = 0.0
         self._stop: Stop | None = None
@@ -86,10 +88,10 @@ class Episode:
             )
         if self._released is not None:
             return self._end(self._released, "released")
-        belief = self._evidence.belief()
+        belief = self._belief()
         self._costs = self._evidence.costs()
         open_ = self._open()
-        model = self._decide(belief, open_, self._usable)
+        model = STOP if self._final else self._decide(belief, open_, self._usable)
         if model == STOP:
             return self._end(*self._best(belief, open_))
         self._calling = model
@@ -100,7 +102,8 @@ class Episode:
                 expected_cost=float(self._costs[0, model]) if self._policy.priced else None,
             )
         )
-        return Call(model=self._names[model], final=self._is_final(belief, open_, model))
+        self._final = self._is_final(belief, model)
+        return Call(model=self._names[model], final=self._final)
 
     def observe(self, answer: Answer, *, released: bool = False) -> None:
         """Tell what the model called last returned.
@@ -120,10 +123,12 @@ class Episode:
         if usable:
             self._usable[0, model] = True
             self._evidence.observe(model, answer)
-            quality = float(self._evidence.belief().mean[0, model])
+            self._known = None
+            quality = float(self._belief().mean[0, model])
         else:
             self._unusable.append(model)
             self._allowed[0, model] = False
+            self._final = False
         self._calls[-1] = self._calls[-1].model_copy(
             update={
                 "quality": quality,
@@ -141,6 +146,7 @@ class Episode:
         model = self._take_call("fail")
         self._failures[self._names[model]] = error
         self._allowed[0, model] = False
+        self._final = False
         # The record keeps the error's type only: a provider's message may quote the prompt or a key.
         self._calls[-1] = self._calls[-1].model_copy(update={"error": type(error).__name__})
 
@@ -175,6 +181,12 @@ class Episode:
 
     # -- deciding ------------------------------------------------------------------------------------------------
 
+    def _belief(self) -> Belief:
+        """What is believed now: it changes with what is observed and with nothing else."""
+        if self._known is None:
+            self._known = self._evidence.belief()
+        return self._known
+
     def _decide(self, belief: Belief, open_: BoolArray, ran: BoolArray) -> int:
         if not open_.any():
             return STOP
@@ -199,7 +211,10 @@ class Episode:
     def _answered(self, called: int | None) -> bool:
         return bool(self._usable.any()) or called is not None
 
-    def _is_final(self, belief: Belief, open_: BoolArray, model: int) -> bool:
+    def _is_final(self, belief: Belief, model: int) -> bool:
+        most = self._strategy.max_models
+        if most is not None and int(self._usable.sum()) + 1 >= most:
+            return True
         after = self._open(called=model)
         if not after.any():
             return True

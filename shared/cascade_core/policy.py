@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -115,12 +116,12 @@ class Policy:
             unit="usd" if priced else "seconds",
         )
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """The models' names, in order."""
         return tuple(model.name for model in self.models)
 
-    @property
+    @cached_property
     def priced(self) -> bool:
         """Whether expected costs mean something in the policy's unit."""
         return self.estimator.calibrated or (

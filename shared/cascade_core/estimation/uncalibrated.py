@@ -56,10 +56,18 @@ class Uncalibrated(Estimator):
 
     def __init__(self, prices: tuple[Price | None, ...]) -> None:
         self.prices = prices
+        self._ranks = np.linspace(0.5, 0.9, len(prices))[None, :]
+        self._priced = all(price is not None for price in prices)
 
     def start(self, query: Query) -> Evidence:
         """Evidence without any answer."""
         return _Confidences(self, query)
+
+    def _costs_of(self, query: Query) -> FloatArray:
+        if not self._priced:
+            return np.arange(1.0, len(self.prices) + 1)[None, :]
+        usage = Usage(input_tokens=int(query.sent_chars / _CHARS_PER_TOKEN) + 1, output_tokens=_OUTPUT_TOKENS)
+        return np.array([[price.dollars(usage) for price in self.prices if price is not None]])
 
     def to_dict(self) -> dict[str, Any]:
         """The prices."""
@@ -73,12 +81,9 @@ class Uncalibrated(Estimator):
 
 class _Confidences(Evidence):
     def __init__(self, estimator: Uncalibrated, query: Query) -> None:
-        k = len(estimator.prices)
-        self._mean = np.linspace(0.5, 0.9, k)[None, :]
-        self._sd = np.full((1, k), 0.3)
-        usage = Usage(input_tokens=int(query.sent_chars / _CHARS_PER_TOKEN) + 1, output_tokens=_OUTPUT_TOKENS)
-        costs = [price.dollars(usage) for price in estimator.prices if price is not None]
-        self._costs = np.array([costs]) if len(costs) == k else np.arange(1.0, k + 1)[None, :]
+        self._mean = estimator._ranks.copy()
+        self._sd = np.full(self._mean.shape, 0.3)
+        self._costs = estimator._costs_of(query)
 
     def observe(self, model: int, answer: Answer) -> None:
         sure = confidence(answer)
