@@ -83,6 +83,7 @@ def member(openai_server: OpenAIServer) -> MemberOf:
             "is_chat_model": True,
             "is_function_calling_model": True,
             "logprobs": True,
+            "top_logprobs": 2,
             "max_retries": 0,
             "reuse_client": False,
             "timeout": 30,

@@ -179,7 +179,9 @@ def test_an_own_rate_limit_counts_queries(server: OpenAIServer, cascade: Cascade
 
 @pytest.fixture
 def exported(caplog: pytest.LogCaptureFixture) -> Iterator[InMemorySpanExporter]:
-    caplog.set_level(logging.CRITICAL, logger="openinference")  # it warns of every event that it does not know
+    caplog.set_level(
+        logging.CRITICAL, logger="openinference"
+    )  # it warns of every event that it does not know
     exporter = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
