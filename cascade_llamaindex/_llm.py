@@ -117,6 +117,17 @@ class CascadeLLM(FunctionCallingLLM):
         if name == "callback_manager" and "_callbacks" in (getattr(self, "__pydantic_private__", None) or ()):
             self._callbacks.forward(value, self.llms)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickling, without callback handlers.
+
+        LlamaIndex's version takes what cannot be pickled off the live object and off its members: give it copies.
+        """
+        bare = {"callback_manager": CallbackManager([])}
+        members = {name: llm.model_copy(update=bare) for name, llm in self.llms.items()}
+        copy = self.model_copy(update={**bare, "llms": members})
+        copy._callbacks = SharedCallbacks(members)
+        return super(CascadeLLM, copy).__getstate__()
+
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         """The members' names and the strategy; a member's own representation may hold its key."""
         yield "llms", list(self.llms)
