@@ -87,7 +87,7 @@ def run(path: Path) -> list[dict[str, object]]:
 def measure(
     curve: Curve, budgets: np.ndarray, estimates: SignalEstimates, quality: np.ndarray, cost: np.ndarray
 ) -> dict[str, object]:
-    """Area and overshoot on ``test``; how far the mean cost on ``train`` is off the budgets within the curve's reach."""
+    """Area and overshoot on ``test``; how far the cost on ``train`` is off the budgets within the curve's reach."""
     tuned, infeasible = at_budgets(curve, budgets)
     spent, won = measured(tuned, estimates, quality, cost)
     reached = (budgets >= curve.cost.min()) & (budgets <= curve.cost.max())

@@ -2,7 +2,8 @@
 
 Independent estimates: ``E[max(f, X_1..X_n)] = f + ∫_f^∞ (1 - ΠF_m(x)) dx`` with the best quality ``f`` in hand. The
 integral is cut at every model's quantiles, so that a narrow estimate beside a wide one is resolved, and each panel
-gets a Gauss-Legendre rule. The products of all subsets build on one another: one multiplication a subset and node.
+gets a Gauss-Legendre rule. All subsets at once are one matrix product: those of the first half of the models, times
+the weights, times those of the second half.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ def subsets_expected_max(mean: FloatArray, sd: FloatArray, floor: FloatArray, no
     """
     queries, models = mean.shape
     table = np.empty((queries, 1 << models))
-    rows = max(1, _CHUNK // ((1 << models) * _CUTS.size * max(models, 1) * nodes))
+    size = (1 << models) + (2 << (models + 1) // 2) * _CUTS.size * (models + 1) * nodes
+    rows = max(1, _CHUNK // size)
     for start in range(0, queries, rows):
         part = slice(start, start + rows)
         table[part] = _subsets(mean[part], sd[part], floor[part], nodes)
@@ -46,14 +48,21 @@ def _subsets(mean: FloatArray, sd: FloatArray, floor: FloatArray, nodes: int) ->
     if not models:
         return np.array(floor[:, None])
     below, weights, top = _integrand(mean, sd, floor, nodes)
-    products = np.empty((queries, 1 << models, weights.shape[1]))
-    products[:, 0] = 1.0
+    low, high = _products(below[:, : models // 2]), _products(below[:, models // 2 :])
+    under = np.matmul(high * weights[:, None, :], low.transpose(0, 2, 1)).reshape(queries, -1)
+    table: FloatArray = top[:, None] - under
+    table[:, 0] = floor
+    return table
+
+
+def _products(below: FloatArray) -> FloatArray:
+    """``(N, 2**n, X)`` products of the rows ``(N, n, X)`` over all subsets."""
+    queries, models, nodes = below.shape
+    products = np.ones((queries, 1 << models, nodes))
     for model in range(models):
         half = 1 << model
         np.multiply(products[:, :half], below[:, model, None], out=products[:, half : 2 * half])
-    table: FloatArray = top[:, None] - np.matmul(products, weights[:, :, None])[:, :, 0]
-    table[:, 0] = floor
-    return table
+    return products
 
 
 def prefixes_expected_max(mean: FloatArray, sd: FloatArray, floor: FloatArray, nodes: int = 3) -> FloatArray:

@@ -196,7 +196,7 @@ def trace(
 
 
 def _lambdas(quality: FloatArray, cost: FloatArray, points: int) -> FloatArray:
-    """Descending λ: from where the cheapest model outweighs all quality to where the dearest weighs 1 % of it, and 0."""
+    """Descending λ: from where the cheapest model outweighs all quality to where the dearest weighs 1 %, and 0."""
     each = cost.mean(axis=0)
     each = each[each > 0]
     span = float(np.ptp(quality)) or 1.0
@@ -249,8 +249,11 @@ def choose(curves: Sequence[Curve], budgets: Sequence[float]) -> Curve:
     """The curve of the best mean quality at these budgets, by cross-validation.
 
     Each fifth of the queries is decided with the knob that is best on the other four. The first curve, the preferred
-    one, yields only to one that is better by more than two standard errors of the paired difference.
+    one, yields only to one that is better by more than two standard errors of the paired difference. Budgets that
+    not all curves can meet are no ground for a comparison, unless there is no other.
     """
+    least = max(float(curve.cost.min()) for curve in curves)
+    budgets = [budget for budget in budgets if budget >= least] or budgets
     queries = curves[0].outcome.quality.shape[1]
     fold = np.arange(queries) % min(_FOLDS, queries)
     value = np.zeros((len(curves), queries))
@@ -274,11 +277,11 @@ def _held_out_value(curve: Curve, budget: float, seen: BoolArray) -> FloatArray:
     here_cost, here_quality = outcome.cost[:, ~seen], outcome.quality[:, ~seen]
     spent = here_cost[dear] + gamma * (here_cost[cheap] - here_cost[dear])
     won = here_quality[dear] + gamma * (here_quality[cheap] - here_quality[dear])
-    # what a unit of cost is worth here: the slope of the curve's hull at the budget
+    # what a unit of cost is worth here: the slope of the curve's hull at the budget, nothing beyond its end
     hull_cost, hull_quality = hull(cost, quality)
     price = 0.0
-    if hull_cost.size > 1:
-        piece = int(np.clip(np.searchsorted(hull_cost, budget) - 1, 0, hull_cost.size - 2))
+    if budget < hull_cost[-1]:
+        piece = max(int(np.searchsorted(hull_cost, budget)) - 1, 0)
         price = float(np.diff(hull_quality)[piece] / np.diff(hull_cost)[piece])
     value: FloatArray = won - price * (spent - budget)
     return value
