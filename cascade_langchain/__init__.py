@@ -9,16 +9,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cascade_langchain._policy import UncalibratedWarning
+    from cascade_core.default_policy import UncalibratedWarning
     from cascade_langchain.chat_model import ChatCascade
     from cascade_langchain.middleware import CascadeMiddleware
     from cascade_langchain.runnable import RunnableCascade
 
 _HOME = {
-    "_policy": ("UncalibratedWarning",),
-    "chat_model": ("ChatCascade",),
-    "middleware": ("CascadeMiddleware",),
-    "runnable": ("RunnableCascade",),
+    "cascade_core.default_policy": ("UncalibratedWarning",),
+    "cascade_langchain.chat_model": ("ChatCascade",),
+    "cascade_langchain.middleware": ("CascadeMiddleware",),
+    "cascade_langchain.runnable": ("RunnableCascade",),
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
 
@@ -29,7 +29,7 @@ def __getattr__(name: str) -> Any:
     """Load a public name on first use."""
     if name not in _MODULE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_MODULE[name]}"), name)
+    value = getattr(import_module(_MODULE[name]), name)
     globals()[name] = value
     return value
 

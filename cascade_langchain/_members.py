@@ -8,6 +8,7 @@ from typing import Any
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.runnables import Runnable
 from langchain_core.runnables.base import RunnableBindingBase
+from langchain_core.runnables.configurable import DynamicRunnable
 
 from cascade_core.errors import ConfigurationError
 
@@ -46,7 +47,7 @@ class Members:
             model = self.models[name]
             ready = as_draft(model) if draft else model
             if self._prepare is not None:
-                ready = self._prepare(ready)
+                ready = rebound(ready, self._prepare)
             self._ready[key] = ready
         return ready
 
@@ -65,15 +66,36 @@ class Members:
             return error
         return None
 
-    def denying(self, needs: frozenset[str]) -> dict[str, str]:
-        """Models whose profile denies one of the ``needs``, with that need."""
-        denied = {}
-        for name, model in self.models.items():
-            profile = profile_of(model)
+    def allowed(self, pinned: object = None, needs: frozenset[str] = frozenset()) -> list[str]:
+        """Names of the members that may answer a query.
+
+        Args:
+            pinned: the one the caller asks for, or None.
+            needs: keys of a model's profile that must not be denied.
+
+        Raises:
+            ConfigurationError: if there is none.
+        """
+        if pinned is not None:
+            if pinned not in self.models:
+                raise ConfigurationError(f"unknown model {pinned!r}: expected one of {list(self.models)}")
+            return [str(pinned)]
+        able = [name for name in self.models if name in self.able]
+        if not needs:
+            return able
+        denied: dict[str, str] = {}
+        for name in able:
+            profile = profile_of(self.models[name])
             lacking = sorted(need for need in needs if profile.get(need) is False)
             if lacking:
                 denied[name] = lacking[0]
-        return denied
+        if len(denied) == len(able):
+            who = ", ".join(f"{name} lacks {need}" for name, need in denied.items())
+            raise ConfigurationError(
+                f"no model can take this query: {who}. Add a model that can, or correct the profile of one (its "
+                "argument `profile`)"
+            )
+        return [name for name in able if name not in denied]
 
 
 def chat_models(models: object) -> dict[str, AnyRunnable]:
@@ -116,14 +138,14 @@ def chat_models(models: object) -> dict[str, AnyRunnable]:
 
 
 def chat_model_of(runnable: object) -> BaseChatModel | None:
-    """The chat model inside a runnable: itself, or what bindings, retries or configurable fields wrap."""
+    """The chat model that a runnable is, or that bindings, retries and configurable fields are around."""
     while not isinstance(runnable, BaseChatModel):
-        inside = getattr(runnable, "bound", None) if isinstance(runnable, RunnableBindingBase) else None
-        if inside is None and isinstance(runnable, Runnable):
-            inside = runnable.__dict__.get("default") or runnable.__dict__.get("runnable")
-        if inside is None:
+        if isinstance(runnable, RunnableBindingBase):
+            runnable = runnable.bound
+        elif isinstance(runnable, DynamicRunnable):
+            runnable = runnable.default
+        else:
             return None
-        runnable = inside
     return runnable
 
 
@@ -152,35 +174,37 @@ def common_profile(models: Mapping[str, AnyRunnable]) -> dict[str, Any] | None:
     return common or None
 
 
+def rebound(runnable: AnyRunnable, change: Prepare) -> AnyRunnable:
+    """``change`` applied to what bindings and retries wrap, and they around what comes out."""
+    if isinstance(runnable, RunnableBindingBase):
+        return runnable.model_copy(update={"bound": rebound(runnable.bound, change)})
+    return change(runnable)
+
+
 def as_draft(runnable: AnyRunnable) -> AnyRunnable:
     """A twin whose tokens nobody is shown: it does not stream, and it says so to LangGraph by a tag."""
+    return rebound(runnable, _silent)
+
+
+def _silent(runnable: AnyRunnable) -> AnyRunnable:
     if isinstance(runnable, BaseChatModel):
         tags = [*(runnable.tags or []), DRAFT_TAG]
         return runnable.model_copy(update={"disable_streaming": True, "tags": tags})
-    for field in ("bound", "default", "runnable"):
-        inside = runnable.__dict__.get(field)
-        if isinstance(inside, Runnable) and chat_model_of(inside) is not None:
-            update: dict[str, Any] = {field: as_draft(inside)}
-            if field == "runnable":
-                update["fallbacks"] = [as_draft(other) for other in runnable.__dict__.get("fallbacks", [])]
-            return runnable.model_copy(update=update)  # type: ignore[attr-defined, no-any-return]
+    if isinstance(runnable, DynamicRunnable) and chat_model_of(runnable) is not None:
+        return runnable.model_copy(update={"default": as_draft(runnable.default)})
     return runnable.with_config(tags=[DRAFT_TAG])
 
 
 def handing_on(models: Mapping[str, AnyRunnable], settings: Mapping[str, Any]) -> dict[str, AnyRunnable]:
     """The models with settings of the composite that work at the level of one call, where they have none."""
 
-    def handed(runnable: AnyRunnable) -> AnyRunnable:
-        if isinstance(runnable, BaseChatModel):
-            return runnable.model_copy(
-                update={name: value for name, value in settings.items() if getattr(runnable, name) is None}
-            )
-        inside = runnable.__dict__.get("bound")
-        if isinstance(inside, Runnable):
-            return runnable.model_copy(update={"bound": handed(inside)})  # type: ignore[attr-defined, no-any-return]
-        return runnable
+    def handed(model: AnyRunnable) -> AnyRunnable:
+        if not isinstance(model, BaseChatModel):
+            return model
+        missing = {name: value for name, value in settings.items() if getattr(model, name) is None}
+        return model.model_copy(update=missing) if missing else model
 
-    return {name: handed(model) if settings else model for name, model in models.items()}
+    return {name: rebound(model, handed) for name, model in models.items()} if settings else dict(models)
 
 
 def _own_name(model: BaseChatModel) -> str:

@@ -19,10 +19,9 @@ from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 from cascade_core import __version__
 from cascade_core.errors import ConfigurationError
 from cascade_core.health import Health
-from cascade_langchain._driver import Job, adrive, aclosing, arun_to_end, drive, run_to_end
+from cascade_langchain._driver import Job, aclosing, adrive, arun_to_end, drive, run_to_end
 from cascade_langchain._members import Members, chat_model_of, chat_models, common_profile, handing_on
 from cascade_langchain._messages import needs_of, query_of
-from cascade_langchain._policy import Prices, allowed_for, policy_for
 
 if TYPE_CHECKING:
     import uuid
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from langchain_core.runnables.utils import ConfigurableFieldSpec
     from langchain_core.tools import BaseTool
 
+    from cascade_core.default_policy import Prices
     from cascade_core.policy import Policy
     from cascade_langchain._members import AnyRunnable
 
@@ -85,7 +85,9 @@ class ChatCascade(BaseChatModel):
                 f"ChatCascade ignores {', '.join(ignored)}: set it on the models inside", stacklevel=2
             )
             settings = {name: value for name, value in settings.items() if name not in _OF_THE_MODELS}
-        fields = {"models": named, "policy": policy_for(named, policy, prices)}
+        from cascade_core.default_policy import policy_for  # with numpy: not before it is needed
+
+        fields: dict[str, Any] = {"models": named, "policy": policy_for(named, policy, prices)}
         super().__init__(**fields, **settings)
 
     @model_validator(mode="after")
@@ -166,7 +168,6 @@ class ChatCascade(BaseChatModel):
         if bound is not None or kwargs.get("tools"):
             needs |= {"tool_calling"}
         members = members or bound or self.members
-        pinned = kwargs.pop("model", None)
         return of(
             name=self.get_name(),
             input=prompt,
@@ -174,7 +175,7 @@ class ChatCascade(BaseChatModel):
             policy=self.policy,
             health=self._health,
             members=members,
-            allowed=allowed_for(self.policy, members, pinned, needs),
+            allowed=members.allowed(kwargs.pop("model", None), needs),
             hidden=self._streaming_disabled(**kwargs),
             kwargs=kwargs,
             scope={name: getattr(self, name) for name in _SCOPE},
@@ -424,9 +425,10 @@ def _openai_tool(tool: Any) -> dict[str, Any]:
 def _identity(runnable: AnyRunnable) -> dict[str, Any]:
     model = chat_model_of(runnable)
     assert model is not None, "only chat models are members"
-    kwargs = runnable.__dict__.get("kwargs", {})
+    bound = runnable.__dict__.get("kwargs", {})
     return {
         "_type": model._llm_type,
+        **model._get_ls_params(),
         **model._identifying_params,
-        **({"bound": str(kwargs)} if kwargs else {}),
+        "bound": str(bound),
     }

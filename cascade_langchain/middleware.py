@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from langchain.agents.middleware import AgentMiddleware, ModelRequest, ModelResponse
 
-from cascade_langchain._policy import Prices
 from cascade_langchain.chat_model import ChatCascade
 
 if TYPE_CHECKING:
+    from cascade_core.default_policy import Prices
     from cascade_core.policy import Policy
 
 

@@ -21,12 +21,12 @@ from cascade_langchain._driver import Job, aclosing, adrive, arun_to_end, drive,
 from cascade_langchain._members import Members, chat_model_of
 from cascade_langchain._messages import answer_of, as_last_chunk, query_of, with_record
 from cascade_langchain._model_log import ModelLog
-from cascade_langchain._policy import Prices, policy_for
 
 if TYPE_CHECKING:
     from langchain_core.runnables.graph import Graph
     from langchain_core.runnables.utils import ConfigurableFieldSpec
 
+    from cascade_core.default_policy import Prices
     from cascade_core.policy import Policy
 
 ReadQuery = Callable[[Any], "Query | str"]
@@ -76,7 +76,9 @@ class RunnableCascade(RunnableSerializable[Input, Output]):
                 f"RunnableCascade has no setting {unknown[0]!r}; it has {sorted(type(self).model_fields)} and prices"
             )
         runnables = {name: _runnable(name, arm) for name, arm in arms.items()}
-        fields = {"arms": runnables, "policy": policy_for(runnables, policy, prices)}
+        from cascade_core.default_policy import policy_for  # with numpy: not before it is needed
+
+        fields: dict[str, Any] = {"arms": runnables, "policy": policy_for(runnables, policy, prices)}
         super().__init__(**fields, **settings)
         self._members = Members(self.arms)
 
@@ -110,7 +112,7 @@ class RunnableCascade(RunnableSerializable[Input, Output]):
             policy=self.policy,
             health=self._health,
             members=self._members,
-            allowed=self.policy.names,
+            allowed=self._members.allowed(),
             kwargs=kwargs,
             read_answer=self.read_answer,
         )
@@ -155,8 +157,8 @@ class RunnableCascade(RunnableSerializable[Input, Output]):
 
     @property
     def _first(self) -> Runnable[Any, Any]:
-        first: Runnable[Any, Any] = next(iter(self.arms.values()))
-        return first
+        arms: Mapping[str, Runnable[Any, Any]] = self.arms
+        return next(iter(arms.values()))
 
 
 class _RunnableJob(Job):

@@ -1,4 +1,4 @@
-"""Models at the loopback server, policies that make a known number of calls, and a handler that draws the run tree."""
+"""Models at the loopback server, policies that make a known number of calls, and a drawing of the run tree."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_openai import ChatOpenAI
+from pydantic import Field
 
 from cascade_core import ModelSpec, Policy, Price
 from cascade_core.strategies import SingleModel, ThresholdCascade
@@ -67,7 +68,7 @@ class Scripted(BaseChatModel):
     model_name: str = "scripted"
     say: Callable[[str], str] = str
     sure: float = 0.99
-    words: list[str] = []
+    words: list[str] = Field(default_factory=list)
 
     def _generate(self, messages: list[BaseMessage], *_: Any, **__: Any) -> ChatResult:
         text = self.say(str(messages[-1].text))

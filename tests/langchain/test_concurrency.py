@@ -6,6 +6,7 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
 from langchain_core.callbacks import UsageMetadataCallbackHandler
+from pydantic import Field
 
 from cascade_langchain import ChatCascade
 from tests.langchain.support import Scripted, cascading, pair
@@ -17,7 +18,7 @@ QUERIES = 2_000
 class Slow(Scripted):
     """Lets every other query have its turn before it answers, and sees how many wait with it."""
 
-    waiting: list[int] = [0, 0]
+    waiting: list[int] = Field(default_factory=lambda: [0, 0])
 
     async def _agenerate(self, messages, *_, **__):  # type: ignore[no-untyped-def]
         self.waiting[0] += 1
@@ -28,8 +29,8 @@ class Slow(Scripted):
 
 
 def _model() -> ChatCascade:
-    small = Slow(model_name="small", say=lambda text: f"small on {text}", sure=0.5, waiting=[0, 0])
-    large = Slow(model_name="large", say=lambda text: f"large on {text}", waiting=[0, 0])
+    small = Slow(model_name="small", say=lambda text: f"small on {text}", sure=0.5)
+    large = Slow(model_name="large", say=lambda text: f"large on {text}")
     return ChatCascade([small, large], policy=cascading())
 
 

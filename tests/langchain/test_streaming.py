@@ -168,7 +168,7 @@ def test_chunks_add_up_to_one_message_of_one_model(openai_server: OpenAIServer, 
 
 
 def test_the_first_token_is_passed_on_before_the_model_says_the_second() -> None:
-    large = Scripted(model_name="large", say=lambda _: ANSWER, words=[])
+    large = Scripted(model_name="large", say=lambda _: ANSWER)
     model = ChatCascade([Scripted(model_name="small"), large], policy=only("large"))
     chunks = model.stream("?")
     assert next(chunks).text == "one "

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from cascade_core import Policy
 from cascade_langchain import ChatCascade
-from tests.langchain.support import Plain, RunTree, always_both, cascading, chat, only, pair
+from tests.langchain.support import Plain, RunTree, always_both, cascading, chat, only
 from tests.support.openai_server import OpenAIServer, Reply
 
 

@@ -14,7 +14,7 @@ from langchain_core.runnables import RunnableBinding
 from langchain_core.tools import tool
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode, tools_condition
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from cascade_core.errors import ConfigurationError
 from cascade_langchain import CascadeMiddleware, ChatCascade
@@ -36,7 +36,7 @@ class Report(BaseModel):
 class OtherProvider(Scripted):
     """Binds tools its own way, as another provider would."""
 
-    bound: list[Any] = []
+    bound: list[Any] = Field(default_factory=list)
 
     def bind_tools(self, tools: Sequence[Any], **kwargs: Any) -> Any:
         self.bound.append((tools, kwargs))
@@ -44,7 +44,7 @@ class OtherProvider(Scripted):
 
 
 def test_each_model_gets_its_own_binding_of_the_tools_themselves(openai_server: OpenAIServer) -> None:
-    other = OtherProvider(model_name="small", bound=[])
+    other = OtherProvider(model_name="small")
     model = ChatCascade([other, chat(openai_server, "large")], policy=always_both())
     bound = model.bind_tools([weather], tool_choice="any", strict=True)
     answer = bound.invoke("weather in Rome?")
