@@ -9,9 +9,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cascade_core.calibration.certificate import Bound, Certificate
+    from cascade_core.calibration.checking import Check, Checked, check, check_served
     from cascade_core.calibration.collection import Ask, Collection, Plan, Progress, acollect, collect, plan
-    from cascade_core.calibration.job import Calibration, acalibrate, calibrate
+    from cascade_core.calibration.evaluation import Evaluation, evaluate
+    from cascade_core.calibration.fit import Fit, Frontier, Line
+    from cascade_core.calibration.job import Calibration, acalibrate, calibrate, calibrate_table
     from cascade_core.calibration.judges import Comparison, Evaluator, Judge
+    from cascade_core.calibration.logs import read_logs
     from cascade_core.calibration.prompts import Prompt, read_prompts
     from cascade_core.calibration.scorers import (
         Agreement,
@@ -28,15 +33,56 @@ if TYPE_CHECKING:
         Similarity,
     )
     from cascade_core.calibration.scoring import Function, Weighted, as_scorer, score_table
+    from cascade_core.calibration.select import choose_prompts
     from cascade_core.calibration.store import Store
     from cascade_core.calibration.table import AnswerTable
     from cascade_core.calibration.targets import Budget, Quality, RelativeQuality, Savings, Target
 
 _HOME = {
-    "collection": ("Ask", "Collection", "Plan", "Progress", "acollect", "collect", "plan"),
-    "job": ("Calibration", "acalibrate", "calibrate"),
-    "judges": ("Comparison", "Evaluator", "Judge"),
-    "prompts": ("Prompt", "read_prompts"),
+    "certificate": (
+        "Bound",
+        "Certificate",
+    ),
+    "checking": (
+        "Check",
+        "Checked",
+        "check",
+        "check_served",
+    ),
+    "collection": (
+        "Ask",
+        "Collection",
+        "Plan",
+        "Progress",
+        "acollect",
+        "collect",
+        "plan",
+    ),
+    "evaluation": (
+        "Evaluation",
+        "evaluate",
+    ),
+    "fit": (
+        "Fit",
+        "Frontier",
+        "Line",
+    ),
+    "job": (
+        "Calibration",
+        "acalibrate",
+        "calibrate",
+        "calibrate_table",
+    ),
+    "judges": (
+        "Comparison",
+        "Evaluator",
+        "Judge",
+    ),
+    "logs": ("read_logs",),
+    "prompts": (
+        "Prompt",
+        "read_prompts",
+    ),
     "scorers": (
         "Agreement",
         "Case",
@@ -51,10 +97,22 @@ _HOME = {
         "Scorer",
         "Similarity",
     ),
-    "scoring": ("Function", "Weighted", "as_scorer", "score_table"),
+    "scoring": (
+        "Function",
+        "Weighted",
+        "as_scorer",
+        "score_table",
+    ),
+    "select": ("choose_prompts",),
     "store": ("Store",),
     "table": ("AnswerTable",),
-    "targets": ("Budget", "Quality", "RelativeQuality", "Savings", "Target"),
+    "targets": (
+        "Budget",
+        "Quality",
+        "RelativeQuality",
+        "Savings",
+        "Target",
+    ),
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
 
@@ -62,18 +120,26 @@ __all__ = [
     "Agreement",
     "AnswerTable",
     "Ask",
+    "Bound",
     "Budget",
     "Calibration",
     "Case",
+    "Certificate",
+    "Check",
+    "Checked",
     "CodeTests",
     "Collection",
     "Comparison",
     "Contains",
+    "Evaluation",
     "Evaluator",
     "Exact",
+    "Fit",
+    "Frontier",
     "Function",
     "JsonSchema",
     "Judge",
+    "Line",
     "MultipleChoice",
     "Normalised",
     "Numeric",
@@ -93,8 +159,14 @@ __all__ = [
     "acollect",
     "as_scorer",
     "calibrate",
+    "calibrate_table",
+    "check",
+    "check_served",
+    "choose_prompts",
     "collect",
+    "evaluate",
     "plan",
+    "read_logs",
     "read_prompts",
     "score_table",
 ]

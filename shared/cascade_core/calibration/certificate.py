@@ -142,32 +142,32 @@ def certify(candidates: Sequence[Sample], terms: Terms) -> tuple[int, Certificat
 
     Args:
         candidates: the same held-out prompts under each policy, ordered from the one that is surest to reach the
-            target to the one that gains most by it. One candidate is certified as it is.
+            target to the one that reaches it on average only. One candidate is certified as it is.
         terms: what is to be certified.
 
     Returns:
-        Position of the last candidate before the first whose bound misses the target, and its certificate. If the
-        first misses it already, that one, with ``reached`` false.
+        Position of the last candidate before the first whose bound misses the target, and its certificate. If even
+        the first misses it, the last candidate, with ``reached`` false and every bound corrected for the choice.
 
     Raises:
         CalibrationError: too few held-out prompts, or scores outside [0, 1].
     """
     alpha = (1 - terms.confidence) / 2
     tested = _tested(terms.target)
-    chosen = 0
-    for position, sample in enumerate(candidates):
+    reaching = -1
+    for sample in candidates:
         _check(sample)
         if tested is None or not _reaches(terms.target, _bound(tested, sample, terms, alpha).bound):
             break
-        chosen = position
+        reaching += 1
+    chosen = reaching if reaching >= 0 else len(candidates) - 1
     sample = candidates[chosen]
     numbers = {name: _bound(name, sample, terms, alpha / len(candidates)) for name in _NUMBERS}
-    reached = None
-    if tested is not None:
-        numbers[tested] = _bound(tested, sample, terms, alpha)
-        reached = _reaches(terms.target, numbers[tested].bound)
-        if reached and len(candidates) > 1:
-            numbers[tested] = Bound(measured=numbers[tested].measured, bound=_wanted(terms.target))
+    if tested is not None and reaching >= 0:
+        bound = _bound(tested, sample, terms, alpha)
+        alone = len(candidates) == 1
+        numbers[tested] = bound if alone else Bound(measured=bound.measured, bound=_wanted(terms.target))
+    reached = None if tested is None else reaching >= 0
     return chosen, Certificate(
         confidence=terms.confidence,
         prompts=sample.quality.size,

@@ -1,42 +1,57 @@
-"""The whole job in one call: from prompts to a policy, its frontier and its certificate."""
+"""The whole job in one call: from prompts, or from a table of answers, to a policy with its certificate."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
+import numpy as np
+
+from cascade_core.calibration.certificate import Certificate, Terms, certify
 from cascade_core.calibration.collection import Ask, Progress, acollect, run_blocking
+from cascade_core.calibration.fit import Fit, Frontier, fit
+from cascade_core.calibration.prompts import checked_prompts
+from cascade_core.calibration.replay import mark, sample
 from cascade_core.calibration.scoring import as_scorer, score_table
-from cascade_core.calibration.store import Store, fingerprint
+from cascade_core.calibration.store import GIVEN, Store, fingerprint
 from cascade_core.calibration.table import AnswerTable
-from cascade_core.calibration.targets import Target
+from cascade_core.calibration.targets import Budget, RelativeQuality, Savings, Target
 from cascade_core.policy import Policy
+from cascade_core.pricing import prices_of
+from cascade_core.strategies import PricedStrategy, Strategy, ThresholdCascade
 from cascade_core.values import Price, Query
-
-if TYPE_CHECKING:
-    from cascade_core.calibration.certificate import Certificate
 
 STORE = "calibration.sqlite"
 """File that answers are kept in where the user names none."""
 
+_MARGINS = (0.1, 0.3, 0.5, 0.7, 0.85)
+"""λ of the candidates that are tried before the tuned policy, as parts of its λ, the safest first."""
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Calibration:
     """What a calibration comes to.
 
     Attributes:
         policy: decides from now on; its certificate is in it.
         certificate: what it promises on new data.
-        frontier: cost and quality of every strategy and single model on the held-out prompts.
+        fit: how it was fitted, and what it does with the held-out prompts.
         table: all answers, scored.
+        remarks: what the scorer had to say, such as a judge's disagreement with itself.
     """
 
     policy: Policy
     certificate: Certificate
-    frontier: Any
+    fit: Fit
     table: AnswerTable
+    remarks: Mapping[str, float]
+
+    @property
+    def frontier(self) -> Frontier:
+        """Cost and quality of every strategy and single model on the held-out prompts."""
+        return self.fit.frontier
 
 
 def calibrate(
@@ -51,11 +66,10 @@ def calibrate(
     concurrency: int | Mapping[str, int] = 8,
     max_spend: float | None = None,
     progress: Callable[[Progress], None] | bool = False,
-    strategy: str = "auto",
-    confidence: float = 0.95,
-    holdout: float = 0.3,
     unit: Literal["usd", "seconds"] = "usd",
-    seed: int = 0,
+    confidence: float = 0.95,
+    guarantee: bool = True,
+    **options: Any,
 ) -> Calibration:
     """Collect, score, fit and certify.
 
@@ -71,11 +85,11 @@ def calibrate(
         concurrency: calls at a time, for each model or by name.
         max_spend: most US dollars that collecting may cost.
         progress: called after every call; True shows a bar.
-        strategy: which strategy; ``"auto"`` chooses by cross-validation.
-        confidence: of the certificate.
-        holdout: share of the prompts that is kept for the certificate.
         unit: what costs are counted in.
-        seed: of the split and whatever else is drawn.
+        confidence: of the certificate.
+        guarantee: as of :func:`calibrate_table`.
+        **options: of :func:`~cascade_core.calibration.fit.fit`: ``strategy``, ``embedding``, ``own``, ``limits``,
+            ``holdout``, ``seed``.
 
     Raises:
         CalibrationError: the prompts, models or scorer are unusable; what was collected stays in the store.
@@ -93,11 +107,10 @@ def calibrate(
             concurrency=concurrency,
             max_spend=max_spend,
             progress=progress,
-            strategy=strategy,
-            confidence=confidence,
-            holdout=holdout,
             unit=unit,
-            seed=seed,
+            confidence=confidence,
+            guarantee=guarantee,
+            **options,
         )
     )
 
@@ -114,11 +127,127 @@ async def acalibrate(
     concurrency: int | Mapping[str, int] = 8,
     max_spend: float | None = None,
     progress: Callable[[Progress], None] | bool = False,
-    strategy: str = "auto",
-    confidence: float = 0.95,
-    holdout: float = 0.3,
     unit: Literal["usd", "seconds"] = "usd",
-    seed: int = 0,
+    confidence: float = 0.95,
+    guarantee: bool = True,
+    **options: Any,
 ) -> Calibration:
     """:func:`calibrate` for a running event loop."""
-    raise NotImplementedError
+    scoring = as_scorer(scorer)
+    queries = checked_prompts(prompts)
+    own = {model: price for model, price in (prices or {}).items() if price is not None}
+    known = prices_of(models, own)
+    opened = store if isinstance(store, Store) else Store(store)
+    try:
+        collected = await acollect(
+            models,
+            queries,
+            opened,
+            prices=known,
+            parameters=parameters,
+            concurrency=concurrency,
+            max_spend=max_spend,
+            progress=progress,
+        )
+        names = {model: fingerprint((parameters or {}).get(model)) for model in models}
+        table = opened.table(list(models), parameters=names, prompts=queries, unit=unit)
+        most = concurrency if isinstance(concurrency, int) else max(concurrency.values(), default=8)
+        scored = await score_table(
+            table, collected.prompts, scoring, store=opened, parameters=names, concurrency=most
+        )
+    finally:
+        if opened is not store:
+            opened.close()
+    return calibrate_table(
+        scored,
+        target,
+        scorer=scoring.name,
+        confidence=confidence,
+        guarantee=guarantee,
+        remarks=scoring.remarks(),
+        prices=own,
+        **options,
+    )
+
+
+def calibrate_table(
+    table: AnswerTable,
+    target: Target,
+    *,
+    scorer: str = GIVEN,
+    confidence: float = 0.95,
+    guarantee: bool = True,
+    remarks: Mapping[str, float] | None = None,
+    **options: Any,
+) -> Calibration:
+    """Fit and certify on answers that are there already.
+
+    Args:
+        table: the answers, with quality in [0, 1] and cost.
+        target: what the policy is to reach.
+        scorer: what quality means, for the certificate.
+        confidence: of the certificate.
+        guarantee: choose, among the tuned policy and more careful versions of it, the one that gains most while its
+            *bound* reaches the target. Where none does, and without a guarantee, the tuned policy is taken, which
+            reaches the target on average, and the certificate says what is certain.
+        remarks: kept in the result and in the policy.
+        **options: of :func:`~cascade_core.calibration.fit.fit`.
+
+    Raises:
+        CalibrationError: fewer than 30 complete queries, or qualities outside [0, 1].
+        InfeasibleTargetError: the target is beyond reach; says the best that can be had and at what price.
+
+    Example:
+        >>> from cascade_core.cli.sample import sample_table
+        >>> calibration = calibrate_table(sample_table(400), RelativeQuality(0.9, of="large"))
+        >>> calibration.certificate.reached
+        True
+    """
+    fitted = fit(table, target, **options)
+    careful = _careful(fitted.policy, target) if guarantee else []
+    policies = [*careful, fitted.policy]
+    terms = Terms(
+        target=target,
+        reference=_reference(target, fitted.held_out),
+        scorer=scorer,
+        most_cost=float(np.nansum(table.cost, axis=1).max()),
+        unit=table.unit,
+        confidence=confidence,
+    )
+    samples = [sample(policy, fitted.held_out) for policy in policies]
+    chosen, certificate = certify(samples, terms)
+    held_out = set(fitted.held_out.ids)
+    policy = replace(
+        policies[chosen],
+        certificate=certificate.model_dump(mode="json"),
+        provenance={
+            **fitted.policy.provenance,
+            **({"remarks": dict(remarks)} if remarks else {}),
+            "fitted_on": sorted(mark(key) for key in table.ids if key not in held_out),
+        },
+    )
+    return Calibration(policy, certificate, fitted, table, remarks or {})
+
+
+def _careful(policy: Policy, target: Target) -> list[Policy]:
+    """Versions of a policy that are surer to reach the target, the surest first."""
+    spend_less = isinstance(target, (Budget, Savings))
+    strategy = policy.strategy
+    versions: list[Strategy] = []
+    if isinstance(strategy, PricedStrategy):
+        lam = float(strategy.lam)
+        versions = [strategy.with_knob(lam / part if spend_less else lam * part) for part in _MARGINS]
+    elif isinstance(strategy, ThresholdCascade):
+        threshold = float(np.mean(strategy.threshold))
+        end = 0.0 if spend_less else 1.0
+        versions = [strategy.with_knob(end + (threshold - end) * part) for part in _MARGINS]
+    return [replace(policy, strategy=version, alternative=None, gamma=0.0) for version in versions]
+
+
+def _reference(target: Target, table: AnswerTable) -> str:
+    """The model that ratios compare with: the target's, else the one of the best quality."""
+    if isinstance(target, (RelativeQuality, Savings)) and target.of is not None:
+        return target.of
+    if isinstance(target, Savings):
+        return table.models[int(table.cost.mean(axis=0).argmax())]
+    return table.models[int(table.quality.mean(axis=0).argmax())]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,8 +12,9 @@ from cascade_core.calibration.certificate import Sample
 from cascade_core.calibration.table import AnswerTable
 from cascade_core.errors import CalibrationError
 from cascade_core.estimation import Estimator
+from cascade_core.estimation.fitted import FittedEstimator
 from cascade_core.policy import Policy
-from cascade_core.simulate import Outcome, simulate
+from cascade_core.simulate import Estimates, Outcome, simulate
 from cascade_core.values import Answer
 
 
@@ -51,6 +53,11 @@ class Replay:
         return self._seen[key]
 
 
+def estimates_of(estimator: Estimator, table: AnswerTable) -> Estimates:
+    """Estimates of a table's queries, all at once where the estimator can do that."""
+    return estimator.estimates(table) if isinstance(estimator, FittedEstimator) else Replay(estimator, table)
+
+
 def complete(table: AnswerTable, models: tuple[str, ...]) -> AnswerTable:
     """The queries whose quality and cost are known for each of these models.
 
@@ -80,7 +87,7 @@ def replayed(
     Returns:
         The outcome under the strategy drawn, and ``(N,)`` quality and cost.
     """
-    estimates = Replay(policy.estimator, table)
+    estimates = estimates_of(policy.estimator, table)
     first = simulate(policy.strategy, estimates, table.quality, table.cost)
     if policy.alternative is None:
         return first, first.quality, first.cost
@@ -103,3 +110,14 @@ def sample(policy: Policy, table: AnswerTable) -> Sample:
     """What a certificate looks at: the policy on a complete table, beside the models alone."""
     _, quality, cost = replayed(policy, table)
     return Sample(quality, cost, table.quality, table.cost, table.models)
+
+
+def mark(key: str) -> str:
+    """What a policy remembers of a query that it was fitted on: eight digits of a hash of its id."""
+    return hashlib.sha256(f"fitted on {key}".encode()).hexdigest()[:8]
+
+
+def unseen(policy: Policy, table: AnswerTable) -> AnswerTable:
+    """The queries that a policy was not fitted on."""
+    fitted = set(policy.provenance.get("fitted_on", ()))
+    return table.subset([n for n, query in enumerate(table.queries) if mark(query.key) not in fitted])

@@ -52,8 +52,9 @@ def sample_table(queries: int = 600, *, seed: int = 0) -> AnswerTable:
             quality[n, k] = good
             cost[n, k] = price.dollars(answer.usage or Usage(input_tokens=0, output_tokens=0))
         answers.append(tuple(row))
-    asked_queries = tuple(Query(id=f"q{n}", text=text) for n, text in enumerate(asked))
-    return AnswerTable(asked_queries, tuple(MODELS), tuple(answers), quality, cost)
+    return AnswerTable(
+        tuple(Query(text=text) for text in asked), tuple(MODELS), tuple(answers), quality, cost
+    )
 
 
 def _problem(draw: np.random.Generator) -> tuple[str, int, float]:

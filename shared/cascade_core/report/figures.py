@@ -10,12 +10,13 @@ import numpy as np
 from cascade_core.belief import BoolArray, FloatArray, IntArray
 from cascade_core.calibration.bounds import lower_mean, upper_mean
 from cascade_core.calibration.certificate import Certificate, certificate_of
-from cascade_core.calibration.replay import Replay, complete, replayed
+from cascade_core.calibration.evaluation import evaluate
+from cascade_core.calibration.fit import Line
+from cascade_core.calibration.replay import complete, estimates_of
 from cascade_core.calibration.table import AnswerTable
-from cascade_core.evaluation.frontier import hull
 from cascade_core.policy import Policy
-from cascade_core.simulate import Outcome
-from cascade_core.tuning import Curve, candidates, trace
+from cascade_core.simulate import Estimates, Outcome
+from cascade_core.tuning import Curve
 
 LEVEL = 0.95
 """Confidence of the intervals that are drawn."""
@@ -65,14 +66,15 @@ def figures(
     draw = np.random.default_rng(seed)
     if len(table) > _ROWS:
         table = table.subset(np.sort(draw.choice(len(table), _ROWS, replace=False)))
-    estimates = Replay(policy.estimator, table)
     own = policy.strategy
-    curves = {
-        strategy.name: trace(strategy, estimates, table.quality, table.cost)
-        for strategy in (*candidates(), own)
-        if strategy.name != "single"
-    }
-    outcome, quality, cost = replayed(policy, table)
+    estimates = estimates_of(policy.estimator, table)
+    evaluation = evaluate(policy, table)
+    curves, outcome, quality, cost = (
+        evaluation.curves,
+        evaluation.outcome,
+        evaluation.quality,
+        evaluation.cost,
+    )
     certificate = certificate_of(policy.certificate)
     singles = [_single(table, k) for k in range(len(table.models))]
     reference = certificate.reference if certificate else table.models[int(table.cost.mean(axis=0).argmax())]
@@ -96,7 +98,7 @@ def figures(
         "made": _made(policy, len(table)),
         "models": singles,
         "reference": reference,
-        "strategies": [_linear(table), *(_frontier(name, curve) for name, curve in curves.items())],
+        "strategies": [_line(line) for line in evaluation.lines],
         "chosen": chosen,
         "points": points,
         "start": int(np.abs(np.array([point["cost"] for point in points]) - chosen["cost"]).argmin()),
@@ -174,14 +176,13 @@ def _mix(outcome: Outcome, table: AnswerTable) -> dict[str, Any]:
     }
 
 
-def _linear(table: AnswerTable) -> dict[str, Any]:
-    cost, quality = hull(table.cost.mean(axis=0), table.quality.mean(axis=0))
-    return {"name": "linear", "label": LABELS["linear"], "cost": cost.tolist(), "quality": quality.tolist()}
-
-
-def _frontier(name: str, curve: Curve) -> dict[str, Any]:
-    cost, quality = hull(curve.cost, curve.quality)
-    return {"name": name, "label": LABELS.get(name, name), "cost": cost.tolist(), "quality": quality.tolist()}
+def _line(line: Line) -> dict[str, Any]:
+    return {
+        "name": line.strategy,
+        "label": LABELS.get(line.strategy, line.strategy),
+        "cost": line.cost.tolist(),
+        "quality": line.quality.tolist(),
+    }
 
 
 def _points(curve: Curve, table: AnswerTable, picked: IntArray) -> list[dict[str, Any]]:
@@ -220,7 +221,7 @@ def _point(outcome: Outcome, table: AnswerTable, picked: IntArray) -> dict[str, 
     }
 
 
-def _reliability(estimates: Replay, table: AnswerTable, k: int) -> dict[str, Any]:
+def _reliability(estimates: Estimates, table: AnswerTable, k: int) -> dict[str, Any]:
     """Expected and observed quality of a model's answers, before it ran and after its own answer was seen."""
     rows = np.arange(len(table))
     phases: dict[str, Any] = {}

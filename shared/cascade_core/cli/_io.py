@@ -1,0 +1,206 @@
+"""What the commands share: output, errors as exit codes, and finding tables, models and targets by what was typed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from cascade_core.calibration import (
+    AnswerTable,
+    Ask,
+    Budget,
+    Quality,
+    RelativeQuality,
+    Savings,
+    Store,
+    Target,
+)
+from cascade_core.errors import CascadeError, ConfigurationError, InfeasibleTargetError
+from cascade_core.values import Price
+
+FAILED, USAGE, INFEASIBLE, BROKEN, INCOMPLETE = 1, 2, 3, 4, 5
+EXIT_CODES = (
+    "Exit codes: 0 done; 1 the data, models or files cannot be used (the message says why); 2 wrong usage; 3 the "
+    "target is beyond reach; 4 the certificate does not hold on the new data; 5 stopped by --max-spend before all "
+    "were collected."
+)
+
+MODELS_GROUP = "cascade_routing.models"
+"""Entry points that make a callable of a framework's model; see :func:`find_model`."""
+
+console = Console(stderr=True)
+
+
+def emit(result: Mapping[str, Any], as_json: bool, show: Callable[[Console], None]) -> None:
+    """Print a result: one JSON object on standard output, or what ``show`` draws there."""
+    if as_json:
+        print(json.dumps(result, allow_nan=False))
+    else:
+        show(Console())
+
+
+@contextmanager
+def exit_codes(as_json: bool) -> Iterator[None]:
+    """Errors of this project as a message on standard error and an exit code."""
+    try:
+        yield
+    except (CascadeError, OSError) as error:
+        code = INFEASIBLE if isinstance(error, InfeasibleTargetError) else FAILED
+        if as_json:
+            print(json.dumps({"error": type(error).__name__, "message": str(error)}))
+        else:
+            console.print(f"[bold red]error:[/] {_plain(str(error))}", highlight=False)
+        raise typer.Exit(code) from error
+
+
+def grid(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """A table; all columns but the first are numbers."""
+    table = Table(title=title, title_justify="left", title_style="bold", header_style="dim")
+    for i, name in enumerate(head):
+        table.add_column(name, justify="right" if i else "left")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def load_table(where: str, *, unit: str = "usd", prices: Mapping[str, Price] | None = None) -> AnswerTable:
+    """Table from a store, a table's file, or a log of a tracing tool."""
+    path = Path(where)
+    suffix = path.suffix.lower()
+    if "://" in where or suffix in (".sqlite", ".sqlite3", ".db"):
+        with Store(where, create=False) as store:
+            return store.table(unit="seconds" if unit == "seconds" else "usd")
+    if suffix == ".json" or (suffix in (".jsonl", ".ndjson") and not _is_table(path)):
+        from cascade_core.calibration.logs import read_logs
+
+        return read_logs(path, prices=prices)
+    return AnswerTable.read(path, unit="seconds" if unit == "seconds" else "usd", prices=prices)
+
+
+def _is_table(path: Path) -> bool:
+    with path.open(encoding="utf-8-sig") as lines:
+        first = next((line for line in lines if line.strip()), "")
+    try:
+        record = json.loads(first)
+    except ValueError:
+        return True  # the table's reader says what is wrong with it
+    return isinstance(record, dict) and (
+        {"query_id", "query", "model"} <= record.keys() or any(key.endswith("|total_cost") for key in record)
+    )
+
+
+def parse_target(
+    budget: float | None, quality: float | None, relative: float | None, savings: float | None, of: str | None
+) -> Target:
+    """The one target that was given.
+
+    Raises:
+        ConfigurationError: none or several were.
+    """
+    given: list[Target] = []
+    if budget is not None:
+        given.append(Budget(budget))
+    if quality is not None:
+        given.append(Quality(quality))
+    if relative is not None:
+        given.append(RelativeQuality(relative, of))
+    if savings is not None:
+        given.append(Savings(savings, of))
+    if len(given) != 1:
+        raise ConfigurationError(
+            f"{'no target' if not given else 'several targets'}: give one of --budget, --quality, --relative-quality "
+            "or --savings"
+        )
+    return given[0]
+
+
+def parse_prices(texts: Sequence[str]) -> dict[str, Price]:
+    """Prices from ``MODEL=INPUT,OUTPUT`` in US dollars per million tokens."""
+    prices = {}
+    for text in texts:
+        model, _, numbers = text.rpartition("=")
+        try:
+            input_, output = (float(number) for number in numbers.split(","))
+            prices[model] = Price(input=input_, output=output)
+        except ValueError:
+            model = ""
+        if not model:
+            raise ConfigurationError(
+                f"price {text!r}: expected MODEL=INPUT,OUTPUT in US dollars per million tokens, as in small=0.1,0.6"
+            )
+    return prices
+
+
+def find_models(texts: Sequence[str]) -> dict[str, Ask]:
+    """Models by name, from ``[NAME=]MODULE:ATTRIBUTE`` or ``[NAME=]PROVIDER:MODEL``."""
+    models = {}
+    for text in texts:
+        name, _, what = text.rpartition("=")
+        models[name or what] = find_model(what)
+    return models
+
+
+def find_model(what: str) -> Ask:
+    """A model by ``module:attribute`` or by a provider string.
+
+    The attribute may be a function from a prompt to an answer, or a framework's model. The latter, and provider
+    strings, are made callable by the wrapper packages, through entry points of the group ``cascade_routing.models``.
+
+    Raises:
+        ConfigurationError: it is not found, or nothing installed can call it.
+    """
+    found: object = what
+    module, _, attribute = what.partition(":")
+    if attribute.isidentifier():
+        found = _attribute(module, attribute, what)
+    for entry in entry_points(group=MODELS_GROUP):
+        try:
+            ask = entry.load()(found)
+        except ImportError:
+            continue  # the framework of that wrapper is not installed
+        if ask is not None:
+            checked: Ask = ask
+            return checked
+    if callable(found):
+        return found
+    raise ConfigurationError(
+        f"model {what!r} cannot be called: expected MODULE:ATTRIBUTE with a function from a prompt to a "
+        "cascade_core.Answer or a framework's model, or a provider string such as openai:gpt-4o-mini. Frameworks' "
+        'models and provider strings need their packages: pip install "cascade-routing[langchain]" langchain'
+    )
+
+
+def _attribute(module: str, attribute: str, what: str) -> object:
+    sys.path.insert(0, "")  # a module in the current folder, as with python -m
+    try:
+        return getattr(import_module(module), attribute, what)
+    except ModuleNotFoundError as error:
+        if error.name and module.split(".")[0] != error.name.split(".")[0]:
+            raise ConfigurationError(f"importing {module!r} failed: {error}") from error
+        return what
+    finally:
+        sys.path.remove("")
+
+
+def percent(share: float) -> str:
+    """In percent."""
+    return f"{100 * share:.1f} %"
+
+
+def money(cost: float, unit: str) -> str:
+    """A cost per query: US dollars for a thousand of them, which can be read."""
+    return f"${1000 * cost:,.4g} / 1,000" if unit == "usd" else f"{cost:,.3g} s"
+
+
+def _plain(text: str) -> str:
+    return text.replace("[", r"\[")
