@@ -218,7 +218,9 @@ class Episode:
         after = self._open(called=model)
         if not after.any():
             return True
-        return bool(self._strategy.is_final(belief, self._costs, self._usable, np.array([model]), after)[0])
+        foreseen = self._evidence.foreseen(model)
+        called = np.array([model])
+        return bool(self._strategy.is_final(belief, self._costs, self._usable, called, after, foreseen)[0])
 
     # -- stopping ------------------------------------------------------------------------------------------------
 

@@ -15,8 +15,8 @@ from cascade_core.values import Price
 def price_of(model: str) -> Price | None:
     """List price of a model by the name its provider or a framework gives it; None if it is not listed.
 
-    A provider may come first, before a colon or a slash. Where a price depends on the prompt's length, it is that
-    of short ones.
+    A provider may come first, before a colon or a slash. Where a price depends on the prompt, it is that of
+    short ones.
 
     Example:
         >>> price_of("gpt-4o-mini").input

@@ -27,6 +27,7 @@ Lists and mappings are JSON text in a CSV file. Other columns are ignored.
 
 from __future__ import annotations
 
+import ast
 import csv
 import json
 import math
@@ -461,18 +462,25 @@ def _unfold(rows: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     """Rows of the long format from RouterBench's wide one."""
     for number, row in enumerate(rows):
         models = [column[: -len(_WIDE_COST)] for column in row if str(column).endswith(_WIDE_COST)]
-        prompt = row.get("prompt")
-        # RouterBench keeps the turns of a conversation as the text of a Python list
-        text = prompt if isinstance(prompt, str) or prompt is None else "\n".join(map(str, prompt))
         for model in models:
             yield {
                 "query_id": row.get("sample_id", number),
-                "query": text,
+                "query": _unwrapped(row.get("prompt")),
                 "model": model,
-                "answer": row.get(model + _WIDE_ANSWER),
+                "answer": _unwrapped(row.get(model + _WIDE_ANSWER)),
                 "quality": row.get(model),
                 "cost": row.get(model + _WIDE_COST),
             }
+
+
+def _unwrapped(turns: Any) -> Any:
+    """RouterBench keeps the turns of a conversation as a list, or as the text of a Python list."""
+    if isinstance(turns, str) and turns[:2] in ("['", '["'):
+        try:
+            turns = ast.literal_eval(turns)
+        except (ValueError, SyntaxError):
+            return turns
+    return "\n".join(map(str, turns)) if isinstance(turns, (list, tuple)) else turns
 
 
 def _read_parquet(file: Path) -> list[dict[str, Any]]:

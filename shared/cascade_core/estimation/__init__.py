@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cascade_core.errors import PolicyError
 from cascade_core.estimation._base import Estimator, Evidence
 from cascade_core.estimation.uncalibrated import Uncalibrated
 
-__all__ = ["Estimator", "Evidence", "Uncalibrated", "estimator_from_dict"]
+if TYPE_CHECKING:
+    from cascade_core.estimation.fitted import FittedEstimator
+    from cascade_core.estimation.fitting import Estimation, fit_estimator
+    from cascade_core.estimation.own import OwnSignals
 
-_ESTIMATORS: dict[str, type[Estimator]] = {Uncalibrated.name: Uncalibrated}
+__all__ = [
+    "Estimation",
+    "Estimator",
+    "Evidence",
+    "FittedEstimator",
+    "OwnSignals",
+    "Uncalibrated",
+    "estimator_from_dict",
+    "fit_estimator",
+]
 
 
 def estimator_from_dict(data: Mapping[str, Any]) -> Estimator:
@@ -20,7 +32,27 @@ def estimator_from_dict(data: Mapping[str, Any]) -> Estimator:
     Raises:
         PolicyError: if the name is unknown.
     """
+    from cascade_core.estimation.fitted import FittedEstimator
+
+    kinds: dict[str, type[Estimator]] = {kind.name: kind for kind in (Uncalibrated, FittedEstimator)}
     name = data.get("name")
-    if name not in _ESTIMATORS:
-        raise PolicyError(f"unknown estimator {name!r}, expected one of {sorted(_ESTIMATORS)}")
-    return _ESTIMATORS[name].from_dict({key: value for key, value in data.items() if key != "name"})
+    if name not in kinds:
+        raise PolicyError(f"unknown estimator {name!r}, expected one of {sorted(kinds)}")
+    return kinds[name].from_dict({key: value for key, value in data.items() if key != "name"})
+
+
+def __getattr__(name: str) -> Any:
+    """Load what only a fit needs on first use."""
+    if name in ("Estimation", "fit_estimator"):
+        from cascade_core.estimation import fitting
+
+        return getattr(fitting, name)
+    if name == "FittedEstimator":
+        from cascade_core.estimation.fitted import FittedEstimator
+
+        return FittedEstimator
+    if name == "OwnSignals":
+        from cascade_core.estimation.own import OwnSignals
+
+        return OwnSignals
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -25,6 +25,14 @@ class Evidence(ABC):
     def costs(self) -> FloatArray:
         """``(1, K)`` expected cost of running each model now, in the policy's unit."""
 
+    def foreseen(self, model: int) -> Belief | None:
+        """Belief once this model has run, if that is known already because its answer can teach nothing.
+
+        None if it may teach something. A call whose outcome is foreseen can be known to be the last one.
+        """
+        belief = self.belief()
+        return None if belief.step[0, model].any() else belief
+
 
 class Estimator(ABC):
     """Turns queries and answers into beliefs and expected costs.

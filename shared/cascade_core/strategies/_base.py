@@ -83,20 +83,19 @@ class Strategy(ABC):
         ran: BoolArray,
         model: IntArray,
         allowed: BoolArray | None = None,
+        foreseen: Belief | None = None,
     ) -> BoolArray:
         """``(N,)`` whether the strategy certainly stops after running ``model`` (``(N,)``), whatever comes back.
 
-        So it does if no other model may run afterwards, or if the answer can teach nothing (its step is zero)
-        and what is believed already says stop.
+        So it does if no other model may run afterwards, or if what will be believed then is known beforehand,
+        because the answer can teach nothing: ``foreseen``, see :meth:`Evidence.foreseen`.
         """
-        each = np.arange(ran.shape[0])
         after = np.array(ran, dtype=bool)
-        after[each, model] = True
+        after[np.arange(ran.shape[0]), model] = True
         costs, open_ = self._checked(belief, costs, after, allowed)
-        last: BoolArray = ~np.asarray(open_.any(axis=1), dtype=bool)
-        deaf = ~belief.step[each, model].any(axis=1) & ~last
-        if deaf.any():
-            last |= deaf & (self.next_model(belief, costs, after, allowed) == STOP)
+        last: BoolArray = ~open_.any(axis=1)
+        if foreseen is not None:
+            last |= self.next_model(foreseen, costs, after, allowed) == STOP
         return last
 
     def answer(self, belief: Belief, ran: BoolArray) -> IntArray:

@@ -1,0 +1,279 @@
+"""From an answer table and a target to a policy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+import numpy as np
+
+import cascade_core
+from cascade_core.belief import FloatArray, IntArray
+from cascade_core.calibration.table import AnswerTable
+from cascade_core.calibration.targets import Budget, Quality, RelativeQuality, Savings, Target
+from cascade_core.errors import CalibrationError, ConfigurationError
+from cascade_core.estimation.fitting import fit_estimator
+from cascade_core.estimation.joint import SignalEstimates
+from cascade_core.estimation.own import OwnSignals
+from cascade_core.estimation.reliability import Reliability, reliability
+from cascade_core.policy import Limits, ModelSpec, Policy, check_names
+from cascade_core.pricing import prices_of
+from cascade_core.simulate import Outcome, simulate
+from cascade_core.strategies import STRATEGIES, Strategy
+from cascade_core.tuning import Tuned, candidates, trace, tune
+from cascade_core.values import Price
+
+FEWEST = 30
+"""Fewest queries with a score and a cost for every model."""
+
+
+@dataclass(frozen=True, eq=False)
+class Line:
+    """Cost and quality of one strategy on the held-out queries, over its knob.
+
+    Attributes:
+        strategy: its name; of a single model, ``"single"``.
+        cost: ``(L,)`` mean cost per query.
+        quality: ``(L,)`` mean quality.
+    """
+
+    strategy: str
+    cost: FloatArray
+    quality: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class Frontier:
+    """What can be had at what price, on queries that took no part in the fit.
+
+    Attributes:
+        lines: one for each strategy.
+        models: names of the single models.
+        model_cost, model_quality: ``(K,)`` mean cost and quality of each model alone.
+        cost, quality: of the policy that was chosen.
+    """
+
+    lines: tuple[Line, ...]
+    models: tuple[str, ...]
+    model_cost: FloatArray
+    model_quality: FloatArray
+    cost: float
+    quality: float
+
+
+@dataclass(frozen=True, eq=False)
+class Diagnostics:
+    """How good the estimates are on the held-out queries.
+
+    Attributes:
+        ante: before any model has run, by model.
+        post: after that model's own answer, by model.
+    """
+
+    ante: Mapping[str, Reliability]
+    post: Mapping[str, Reliability]
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """A fitted policy and what is known about it.
+
+    Attributes:
+        policy: the policy, not yet certified.
+        tuned: its strategy, with mean cost and quality on the queries it was tuned on (cross-fitted).
+        held_out: the queries that took no part in fitting, tuning or choosing, models in the policy's order.
+        rows: their positions in the table that was fitted.
+        outcome: what the policy does with them, ``(N,)`` and ``(N, K)``, mixture drawn as in service.
+        frontier: every strategy and single model on them.
+        diagnostics: the estimates' reliability on them.
+    """
+
+    policy: Policy
+    tuned: Tuned
+    held_out: AnswerTable
+    rows: IntArray
+    outcome: Outcome
+    frontier: Frontier
+    diagnostics: Diagnostics
+
+
+def fit(
+    table: AnswerTable,
+    target: Target,
+    *,
+    strategy: str | Strategy = "auto",
+    embedding: object = None,
+    own: OwnSignals | None = None,
+    prices: Mapping[str, Price] | None = None,
+    limits: Limits | None = None,
+    holdout: float = 0.3,
+    seed: int = 0,
+) -> Fit:
+    """Fit estimators, choose and tune a strategy, and try the policy on queries held out of all that.
+
+    Args:
+        table: answers with quality and cost. Queries that lack one for any model are left out.
+        target: what the policy is to reach, on average.
+        strategy: its name, a strategy, or ``"auto"`` to choose by cross-validation.
+        embedding: embeds queries: a LangChain ``Embeddings``, a LlamaIndex ``BaseEmbedding`` or a function. A policy
+            that was fitted with one must be given it again after loading, see :meth:`Policy.connect`.
+        own: an estimator of the user's own, likewise.
+        prices: price by model name, to book calls; list prices by name where there is none.
+        limits: hard limits on one query, kept in the policy.
+        holdout: share of the queries that is held out.
+        seed: of the split and the folds; the same table and seed give the same policy.
+
+    Raises:
+        CalibrationError: fewer than 30 queries are complete.
+        ConfigurationError: an unknown strategy, or a target that names an unknown model.
+        InfeasibleTargetError: no strategy reaches the target; says the best that can be had and at what price.
+    """
+    check_names(table.models)
+    if not 0 < holdout < 1:
+        raise ConfigurationError(f"holdout is {holdout}, expected a share between 0 and 1")
+    strategies = _strategies(strategy)
+    complete = np.flatnonzero(np.isfinite(table.quality).all(axis=1) & np.isfinite(table.cost).all(axis=1))
+    if complete.size < FEWEST:
+        raise CalibrationError(
+            f"{complete.size} of {len(table)} queries have a quality and a cost for every model; at least {FEWEST} "
+            "are needed, and some hundred make a good policy. Score more answers, or give prices"
+        )
+    by_cost = np.argsort(table.cost[complete].mean(axis=0), kind="stable")
+    ordered = table.select([table.models[model] for model in by_cost])
+    shuffled = np.random.default_rng(seed).permutation(complete)
+    cut = max(round(holdout * complete.size), 1)
+    held_rows, fit_rows = np.sort(shuffled[:cut]), np.sort(shuffled[cut:])
+    fitted, held_out = ordered.subset(fit_rows), ordered.subset(held_rows)
+
+    estimation = fit_estimator(fitted, embedding=embedding, own=own, seed=seed)
+    budget, quality = resolve(target, fitted)
+    tuned = tune(strategies, estimation.estimates, fitted.quality, fitted.cost, budget=budget, target=quality)
+    known_prices = prices_of(ordered.models, prices)
+    policy = Policy(
+        models=tuple(ModelSpec(name=name, price=known_prices[name]) for name in ordered.models),
+        estimator=estimation.estimator,
+        strategy=tuned.strategy,
+        alternative=tuned.alternative,
+        gamma=tuned.gamma,
+        unit=table.unit,
+        limits=limits or Limits(),
+        provenance=_provenance(table, target, fitted, held_out, tuned, seed),
+    )
+    estimates = estimation.estimator.estimates(held_out)
+    outcome = play(tuned, estimates, held_out)
+    return Fit(
+        policy=policy,
+        tuned=tuned,
+        held_out=held_out,
+        rows=held_rows,
+        outcome=outcome,
+        frontier=_frontier(estimates, held_out, outcome),
+        diagnostics=_diagnostics(estimates, held_out),
+    )
+
+
+def resolve(target: Target, table: AnswerTable) -> tuple[float | None, float | None]:
+    """A target as a budget or a mean quality on this table; the other is None.
+
+    Raises:
+        ConfigurationError: if it names a model that the table has not, or is no target.
+    """
+    if isinstance(target, Budget):
+        return target.cost, None
+    if isinstance(target, Quality):
+        return None, target.quality
+    if isinstance(target, RelativeQuality):
+        quality = table.quality.mean(axis=0)
+        return None, target.ratio * float(quality[_model(target.of, table, int(quality.argmax()))])
+    if isinstance(target, Savings):
+        cost = table.cost.mean(axis=0)
+        return (1 - target.share) * float(cost[_model(target.of, table, int(cost.argmax()))]), None
+    raise ConfigurationError(
+        f"target is {target!r}: expected Budget, Quality, RelativeQuality or Savings, such as Budget(0.002)"
+    )
+
+
+def play(tuned: Tuned, estimates: SignalEstimates, table: AnswerTable) -> Outcome:
+    """What a tuned strategy does with each query of a table, its mixture drawn by their ids as in service."""
+    outcome = simulate(tuned.strategy, estimates, table.quality, table.cost)
+    if tuned.alternative is None:
+        return outcome
+    other = simulate(tuned.alternative, estimates, table.quality, table.cost)
+    drawn = tuned.by_alternative(table.ids)
+    return Outcome(
+        model=np.where(drawn, other.model, outcome.model),
+        ran=np.where(drawn[:, None], other.ran, outcome.ran),
+        quality=np.where(drawn, other.quality, outcome.quality),
+        cost=np.where(drawn, other.cost, outcome.cost),
+    )
+
+
+def _model(name: str | None, table: AnswerTable, default: int) -> int:
+    if name is None:
+        return default
+    if name not in table.models:
+        raise ConfigurationError(
+            f"the target names the model {name!r}, but the table has {list(table.models)}"
+        )
+    return table.models.index(name)
+
+
+def _strategies(strategy: str | Strategy) -> list[Strategy]:
+    if isinstance(strategy, Strategy):
+        return [strategy]
+    if strategy == "auto":
+        return list(candidates())
+    named = [candidate for candidate in candidates() if candidate.name == strategy]
+    if not named:
+        known = sorted({candidate.name for candidate in candidates()})
+        hint = " as an object, not by name" if strategy in STRATEGIES else ""
+        raise ConfigurationError(
+            f"unknown strategy {strategy!r}: expected 'auto', one of {known}, or a Strategy{hint}"
+        )
+    return named
+
+
+def _provenance(
+    table: AnswerTable, target: Target, fitted: AnswerTable, held_out: AnswerTable, tuned: Tuned, seed: int
+) -> dict[str, Any]:
+    return {
+        "version": cascade_core.__version__,
+        "fitted_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "target": f"{target}",
+        "queries": len(table),
+        "queries_fitted": len(fitted),
+        "queries_held_out": len(held_out),
+        "seed": seed,
+        "expected_cost": tuned.cost,
+        "expected_quality": tuned.quality,
+    }
+
+
+def _frontier(estimates: SignalEstimates, table: AnswerTable, outcome: Outcome) -> Frontier:
+    lines = []
+    for strategy in candidates():
+        curve = trace(strategy, estimates, table.quality, table.cost)
+        lines.append(Line(strategy.name, curve.cost, curve.quality))
+    return Frontier(
+        lines=tuple(lines),
+        models=table.models,
+        model_cost=table.cost.mean(axis=0),
+        model_quality=table.quality.mean(axis=0),
+        cost=float(outcome.cost.mean()),
+        quality=float(outcome.quality.mean()),
+    )
+
+
+def _diagnostics(estimates: SignalEstimates, table: AnswerTable) -> Diagnostics:
+    queries = np.arange(len(table))
+    before = estimates(queries, np.zeros(table.quality.shape, dtype=bool))[0].mean
+    ante, post = {}, {}
+    for k, name in enumerate(table.models):
+        ran = np.zeros(table.quality.shape, dtype=bool)
+        ran[:, k] = True
+        after = estimates(queries, ran)[0].mean[:, k]
+        ante[name] = reliability(before[:, k], table.quality[:, k])
+        post[name] = reliability(after, table.quality[:, k])
+    return Diagnostics(ante, post)
