@@ -15,14 +15,14 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Mapping
+from contextlib import aclosing, closing
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.callbacks import AsyncCallbackManager, CallbackManager
 from langchain_core.messages import BaseMessageChunk
-from langchain_core.runnables.config import ensure_config
+from langchain_core.runnables.config import ensure_config, var_child_runnable_config
 from langchain_core.tracers._streaming import _StreamingCallbackHandler
 
 from cascade_core.errors import AllModelsFailedError
@@ -254,11 +254,12 @@ def _steps(
         member, below = job.member(step, live=live), job.under(config, callbacks)
         try:
             if live:
-                with closing(member.stream(job.input, below, **job.kwargs)) as chunks:
+                with closing(_within(below, member.stream(job.input, below, **job.kwargs))) as chunks:
                     for chunk in chunks:
                         yield from job.release(chunk)
             else:
-                job.take(member.invoke(job.input, below, **job.kwargs))
+                with _Within(below):
+                    job.take(member.invoke(job.input, below, **job.kwargs))
         except Exception as error:
             job.fail(error)
         else:
@@ -270,7 +271,7 @@ def _steps(
         yield from job.rest(record)
 
 
-async def adrive(job: Job, config: RunnableConfig | None, *, stream: bool) -> AsyncIterator[Any]:
+async def adrive(job: Job, config: RunnableConfig | None, *, stream: bool) -> AsyncGenerator[Any, None]:
     """As :func:`drive`."""
     config = ensure_config(config)
     manager = AsyncCallbackManager.configure(*job.manager_arguments(config))
@@ -290,7 +291,7 @@ async def adrive(job: Job, config: RunnableConfig | None, *, stream: bool) -> As
 
 async def _asteps(
     job: Job, run: AsyncCallbackManagerForChainRun, config: RunnableConfig, *, stream: bool
-) -> AsyncIterator[Any]:
+) -> AsyncGenerator[Any, None]:
     while isinstance(step := job.next(), Call):
         callbacks = run.get_child(job.call_tag)
         if callbacks.handlers:
@@ -299,12 +300,15 @@ async def _asteps(
         member, below = job.member(step, live=live), job.under(config, callbacks)
         try:
             if live:
-                async with aclosing(member.astream(job.input, below, **job.kwargs)) as chunks:
+                async with aclosing(
+                    _awithin(below, member.astream(job.input, below, **job.kwargs))
+                ) as chunks:
                     async for chunk in chunks:
                         for item in job.release(chunk):
                             yield item
             else:
-                job.take(await member.ainvoke(job.input, below, **job.kwargs))
+                with _Within(below):
+                    job.take(await member.ainvoke(job.input, below, **job.kwargs))
         except Exception as error:
             job.fail(error)
         else:
@@ -336,21 +340,47 @@ def _tap(handlers: Iterable[object]) -> Any:
     return next((handler for handler in handlers if isinstance(handler, _StreamingCallbackHandler)), None)
 
 
-@contextmanager
-def closing(chunks: Iterator[Any]) -> Iterator[Iterator[Any]]:
-    """Close a member's stream at the end, so that its run ends before ours; not every iterator can be."""
+class _Within:
+    """Makes a configuration the implicit one of what is called inside, as bindings merge theirs with it.
+
+    Not around a ``yield``: a consumer's code is not below our run.
+    """
+
+    def __init__(self, config: RunnableConfig) -> None:
+        self._config = config
+
+    def __enter__(self) -> None:
+        self._token = var_child_runnable_config.set(self._config)
+
+    def __exit__(self, *_: object) -> None:
+        var_child_runnable_config.reset(self._token)
+
+
+def _within(config: RunnableConfig, chunks: Iterator[Any]) -> Generator[Any, None, None]:
+    """The chunks, each made within the configuration; closes their stream at the end, so that its run ends."""
     try:
-        yield chunks
+        while True:
+            with _Within(config):
+                try:
+                    chunk = next(chunks)
+                except StopIteration:
+                    return
+            yield chunk
     finally:
         if hasattr(chunks, "close"):
             chunks.close()
 
 
-@asynccontextmanager
-async def aclosing(chunks: AsyncIterator[Any]) -> AsyncIterator[AsyncIterator[Any]]:
-    """As :func:`closing`."""
+async def _awithin(config: RunnableConfig, chunks: AsyncIterator[Any]) -> AsyncGenerator[Any, None]:
+    """As :func:`_within`."""
     try:
-        yield chunks
+        while True:
+            with _Within(config):
+                try:
+                    chunk = await anext(chunks)
+                except StopAsyncIteration:
+                    return
+            yield chunk
     finally:
         if hasattr(chunks, "aclose"):
             await chunks.aclose()

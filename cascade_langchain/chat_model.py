@@ -7,6 +7,7 @@ import hashlib
 import os
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, cast
 
 from langchain_core.language_models.chat_models import BaseChatModel
@@ -19,7 +20,7 @@ from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 from cascade_core import __version__
 from cascade_core.errors import ConfigurationError
 from cascade_core.health import Health
-from cascade_langchain._driver import Job, aclosing, adrive, arun_to_end, drive, run_to_end
+from cascade_langchain._driver import Job, adrive, arun_to_end, drive, run_to_end
 from cascade_langchain._members import Members, chat_model_of, chat_models, common_profile, handing_on
 from cascade_langchain._messages import needs_of, query_of
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import AIMessage, BaseMessage
@@ -17,7 +18,7 @@ from pydantic import ConfigDict, Field, PrivateAttr
 from cascade_core.errors import ConfigurationError
 from cascade_core.health import Health
 from cascade_core.values import Answer, Call, DecisionRecord, Query
-from cascade_langchain._driver import Job, aclosing, adrive, arun_to_end, drive, run_to_end
+from cascade_langchain._driver import Job, adrive, arun_to_end, drive, run_to_end
 from cascade_langchain._members import Members, chat_model_of
 from cascade_langchain._messages import answer_of, as_last_chunk, query_of, with_record
 from cascade_langchain._model_log import ModelLog
@@ -77,7 +78,9 @@ class RunnableCascade(RunnableSerializable[Input, Output]):
             )
         runnables = {name: _runnable(name, arm) for name, arm in arms.items()}
         from cascade_core.default_policy import policy_for  # with numpy: not before it is needed
+        from cascade_core.policy import check_names
 
+        check_names(list(runnables))
         fields: dict[str, Any] = {"arms": runnables, "policy": policy_for(runnables, policy, prices)}
         super().__init__(**fields, **settings)
         self._members = Members(self.arms)
@@ -202,7 +205,8 @@ class _RunnableJob(Job):
 
 def _runnable(name: str, arm: Any) -> Runnable[Any, Any]:
     try:
-        return coerce_to_runnable(arm)
+        runnable: Runnable[Any, Any] = coerce_to_runnable(arm)
+        return runnable
     except TypeError as error:
         raise ConfigurationError(f"arm {name!r} is not a runnable: {error}") from error
 
@@ -220,6 +224,8 @@ def _answer(output: Any, latency: float, read: ReadAnswer | None) -> Answer:
     found = read(output) if read is not None else _unwrapped(output, _ANSWER_KEYS)
     if isinstance(found, Answer):
         return found
+    if not found:
+        return Answer(text="", latency=latency)
     if isinstance(found, list):
         spoken = [message for message in found if isinstance(message, AIMessage)]
         return answer_of(spoken[-1], latency) if spoken else Answer(text="", latency=latency)
@@ -235,6 +241,6 @@ def _unwrapped(value: Any, keys: tuple[str, ...]) -> str | list[BaseMessage]:
         return value.to_messages()
     if isinstance(value, BaseMessage):
         return [value]
-    if isinstance(value, list) and value and all(isinstance(item, BaseMessage) for item in value):
+    if isinstance(value, list) and all(isinstance(item, BaseMessage) for item in value):
         return value
-    return value if isinstance(value, str) else "" if value is None else str(value)
+    return "" if value is None else str(value)

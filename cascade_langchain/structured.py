@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.language_models import LanguageModelInput
 from langchain_core.runnables import Runnable, RunnableConfig
 
 from cascade_core.values import Answer, Call, DecisionRecord
-from cascade_langchain._driver import Job, aclosing, adrive, arun_to_end, drive, run_to_end
+from cascade_langchain._driver import Job, adrive, arun_to_end, drive, run_to_end
 from cascade_langchain._members import Members
 from cascade_langchain._messages import answer_of, with_record
 from cascade_langchain._model_log import ModelLog

@@ -10,7 +10,8 @@ from langchain_core.callbacks import UsageMetadataCallbackHandler, get_usage_met
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
-from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables import RunnableConfig, RunnablePassthrough
+from langchain_core.runnables.config import var_child_runnable_config
 
 from cascade_core import Policy
 from cascade_langchain import ChatCascade
@@ -190,3 +191,28 @@ def test_callbacks_tags_and_metadata_of_the_composite_are_those_of_its_outer_run
     model.invoke("2+2?")
     assert tree.roots == [["ChatCascade"]], "callbacks of a model are its own, as everywhere in LangChain"
     assert list(tree.tags.values()) == [["of-the-composite"]]
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_bindings_inside_nest_in_a_chain_as_well(
+    openai_server: OpenAIServer, asynchronous: bool
+) -> None:
+    """Bindings merge their configuration with the implicit one, which inside a chain is the chain's."""
+    small, large = pair(openai_server)
+    model = ChatCascade([small.bind(seed=1), large.with_config(tags=["mine"])], policy=always_both())
+    chain = RunnablePassthrough() | model.bind_tools([_add])
+    nested = [["RunnableSequence", ["RunnablePassthrough"], ["ChatCascade", ["small"], ["large"]]]]
+    tree, streamed = RunTree(), RunTree()
+    if asynchronous:
+        await chain.ainvoke("2+2?", {"callbacks": [tree]})
+        assert [chunk async for chunk in chain.astream("2+2?", {"callbacks": [streamed]})]
+    else:
+        chain.invoke("2+2?", {"callbacks": [tree]})
+        assert list(chain.stream("2+2?", {"callbacks": [streamed]}))
+    assert tree.roots == streamed.roots == nested
+    assert var_child_runnable_config.get() is None
+
+
+def _add(a: int, b: int) -> int:
+    """Add two numbers."""
+    return a + b
