@@ -210,3 +210,11 @@ def handing_on(models: Mapping[str, AnyRunnable], settings: Mapping[str, Any]) -
 def _own_name(model: BaseChatModel) -> str:
     named = (getattr(model, attribute, None) for attribute in _NAMES)
     return next((name for name in named if isinstance(name, str) and name), None) or model.get_name()
+
+
+def identity_of(runnable: AnyRunnable) -> dict[str, Any]:
+    """What tells a chat model from the same model otherwise set; holds no key."""
+    model = chat_model_of(runnable)
+    assert model is not None, "only chat models are members"
+    bound = {name: str(value) for name, value in runnable.__dict__.get("kwargs", {}).items()}
+    return {"_type": model._llm_type, **model._get_ls_params(), **model._identifying_params, "bound": bound}

@@ -21,7 +21,14 @@ from cascade_core import __version__
 from cascade_core.errors import ConfigurationError
 from cascade_core.health import Health
 from cascade_langchain._driver import Job, adrive, arun_to_end, drive, run_to_end
-from cascade_langchain._members import Members, chat_model_of, chat_models, common_profile, handing_on
+from cascade_langchain._members import (
+    Members,
+    chat_model_of,
+    chat_models,
+    common_profile,
+    handing_on,
+    identity_of,
+)
 from cascade_langchain._messages import needs_of, query_of
 
 if TYPE_CHECKING:
@@ -38,7 +45,6 @@ if TYPE_CHECKING:
 
     from cascade_core.default_policy import Prices
     from cascade_core.policy import Policy
-    from cascade_langchain._members import AnyRunnable
 
 _TOOLS = "cascade_tools"
 """Argument under which a binding of tools keeps the members they are bound to."""
@@ -350,7 +356,7 @@ class ChatCascade(BaseChatModel):
     @property
     def _identifying_params(self) -> Mapping[str, Any]:
         return {
-            "models": {name: _identity(model) for name, model in self.models.items()},
+            "models": {name: identity_of(model) for name, model in self.models.items()},
             "policy": hashlib.sha256(self.policy.to_json().encode()).hexdigest(),
         }
 
@@ -421,15 +427,3 @@ def _openai_tool(tool: Any) -> dict[str, Any]:
         if isinstance(tool, dict):
             return tool
         raise
-
-
-def _identity(runnable: AnyRunnable) -> dict[str, Any]:
-    model = chat_model_of(runnable)
-    assert model is not None, "only chat models are members"
-    bound = runnable.__dict__.get("kwargs", {})
-    return {
-        "_type": model._llm_type,
-        **model._get_ls_params(),
-        **model._identifying_params,
-        "bound": str(bound),
-    }

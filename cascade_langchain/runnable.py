@@ -69,19 +69,15 @@ class RunnableCascade(RunnableSerializable[Input, Output]):
         **settings: Any,
     ) -> None:
         """Check everything that can be wrong before the first query."""
-        if not isinstance(arms, Mapping) or not all(isinstance(name, str) and name for name in arms):
-            raise ConfigurationError("arms must be a dictionary from name to runnable")
+        members = runnables(arms)
         unknown = sorted(settings.keys() - type(self).model_fields.keys())
         if unknown:
             raise ConfigurationError(
                 f"RunnableCascade has no setting {unknown[0]!r}; it has {sorted(type(self).model_fields)} and prices"
             )
-        runnables = {name: _runnable(name, arm) for name, arm in arms.items()}
         from cascade_core.default_policy import policy_for  # with numpy: not before it is needed
-        from cascade_core.policy import check_names
 
-        check_names(list(runnables))
-        fields: dict[str, Any] = {"arms": runnables, "policy": policy_for(runnables, policy, prices)}
+        fields: dict[str, Any] = {"arms": members, "policy": policy_for(members, policy, prices)}
         super().__init__(**fields, **settings)
         self._members = Members(self.arms)
 
@@ -188,13 +184,7 @@ class _RunnableJob(Job):
         return super().under(config, callbacks)
 
     def read(self, output: Any, latency: float) -> Answer:
-        answer = _answer(output, latency, self._read_answer)
-        return answer.model_copy(
-            update={
-                "usage": answer.usage or self._log.usage,
-                "latency": latency if answer.latency is None else answer.latency,
-            }
-        )
+        return answer_from(output, latency, self._log, self._read_answer)
 
     def seal(self, output: Any, record: DecisionRecord) -> Any:
         return with_record(output, record) if isinstance(output, BaseMessage) else output
@@ -203,12 +193,34 @@ class _RunnableJob(Job):
         return as_last_chunk(output) if type(output) is AIMessage else output
 
 
-def _runnable(name: str, arm: Any) -> Runnable[Any, Any]:
-    try:
-        runnable: Runnable[Any, Any] = coerce_to_runnable(arm)
-        return runnable
-    except TypeError as error:
-        raise ConfigurationError(f"arm {name!r} is not a runnable: {error}") from error
+def runnables(arms: object) -> dict[str, Runnable[Any, Any]]:
+    """Runnables by name, from what a user hands over.
+
+    Raises:
+        ConfigurationError: it is not a dictionary from at least two names to runnables or what becomes one.
+    """
+    if not isinstance(arms, Mapping) or not all(isinstance(name, str) and name for name in arms):
+        raise ConfigurationError("the arms must be a dictionary from name to runnable")
+    from cascade_core.policy import check_names
+
+    check_names(list(arms))
+    found = {}
+    for name, arm in arms.items():
+        try:
+            found[name] = coerce_to_runnable(arm)
+        except TypeError as error:
+            raise ConfigurationError(f"arm {name!r} is not a runnable: {error}") from error
+    return found
+
+
+def answer_from(output: Any, latency: float, log: ModelLog, read: ReadAnswer | None) -> Answer:
+    """A runnable's output as the estimators see it, with what its models reported where the output does not say."""
+    answer = _answer(output, latency, read)
+    told = {
+        "usage": answer.usage or log.usage,
+        "latency": latency if answer.latency is None else answer.latency,
+    }
+    return answer.model_copy(update=told)
 
 
 def _query(input: Any, read: ReadQuery | None) -> Query:

@@ -342,10 +342,10 @@ def _grandalf() -> bool:
 @pytest.mark.parametrize(
     ("arms", "message"),
     [
-        ([], "arms must be a dictionary"),
+        ([], "the arms must be a dictionary"),
         ({"naive": _say("a")}, "only one model, 'naive'"),
         ({"naive": _say("a"), "thorough": 3}, "arm 'thorough' is not a runnable"),
-        ({"": _say("a"), "thorough": _say("b")}, "arms must be a dictionary"),
+        ({"": _say("a"), "thorough": _say("b")}, "the arms must be a dictionary"),
     ],
 )
 def test_bad_arms_are_one_clear_error(arms: Any, message: str) -> None:

@@ -1,0 +1,207 @@
+"""From prompts to a policy, with models, chains and evaluators of LangChain's."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables.config import merge_configs
+
+from cascade_core.calibration import Calibration, Case, Prompt, Scorer, Store, Target, as_scorer
+from cascade_core.calibration import acalibrate as acalibrate_any
+from cascade_core.calibration import calibrate as calibrate_any
+from cascade_core.values import Answer
+from cascade_langchain._members import chat_model_of, chat_models, identity_of
+from cascade_langchain._model_log import ModelLog
+from cascade_langchain.runnable import ReadAnswer, answer_from, runnables
+
+if TYPE_CHECKING:
+    from cascade_core.calibration import Ask
+    from cascade_core.values import Query
+
+STORE = "calibration.sqlite"
+"""File that answers are kept in where the user names none."""
+
+MakeInput = Callable[[Prompt], Any]
+"""From a prompt to what the models or chains are called with."""
+
+
+def calibrate(
+    models: Mapping[str, Any] | Sequence[Any],
+    prompts: Iterable[str | Query | Mapping[str, Any]],
+    scorer: object,
+    target: Target,
+    store: Store | str | os.PathLike[str] = STORE,
+    *,
+    make_input: MakeInput | None = None,
+    read_answer: ReadAnswer | None = None,
+    config: RunnableConfig | None = None,
+    **options: Any,
+) -> Calibration:
+    """Ask all models all prompts, score the answers, fit a policy to a target, and certify it.
+
+    Every answer is kept in the store the moment it is there: a run that was interrupted goes on where it was, and
+    nothing is paid twice. Retries and rate limits are those of the models.
+
+    Args:
+        models: as for :class:`ChatCascade`, or a dictionary from name to any runnable as for
+            :class:`RunnableCascade`; cheapest first.
+        prompts: texts, or mappings with ``text`` and, where the scorer compares, ``reference``.
+        scorer: the name of a scorer (``"exact"``, ``"numeric"``, …); an evaluator with ``evaluate_strings``; a
+            function of ``query``, ``answer``, ``reference`` (any of them, by name); an evaluator in LangSmith's form,
+            of ``inputs``, ``outputs``, ``reference_outputs`` or of ``run``, ``example``. Scores are from 0 to 1.
+        target: ``Budget``, ``Quality``, ``RelativeQuality`` or ``Savings`` of :mod:`cascade_core.calibration`.
+        store: file or database URL that answers are kept in.
+        make_input: makes the models' input of a prompt; None: its text.
+        read_answer: reads an output; None: as :class:`RunnableCascade` does.
+        config: for every call, such as callbacks and tags.
+        **options: of :func:`cascade_core.calibration.calibrate`: ``prices``, ``concurrency``, ``max_spend``,
+            ``progress``, ``unit``, ``confidence``, ``strategy``, ``embedding``, ``limits``, ``seed``, …
+
+    Returns:
+        The policy, its certificate, the frontier on held-out prompts, and the table of answers.
+
+    Raises:
+        ConfigurationError: models, scorer or target are not what they should be.
+        CalibrationError: the prompts are unusable or a model keeps failing; what was collected stays in the store.
+        InfeasibleTargetError: the target is beyond reach; says the best that can be had and at what price.
+    """
+    members = _members(models)
+    # Threads, not an event loop of our own: clients keep their connections for the loop they were first used in.
+    asks: dict[str, Ask] = {
+        name: _Asking(member, make_input, read_answer, config).invoke for name, member in members.items()
+    }
+    return calibrate_any(
+        asks, prompts, _scorer(scorer), target, store=store, parameters=_parameters(members), **options
+    )
+
+
+async def acalibrate(
+    models: Mapping[str, Any] | Sequence[Any],
+    prompts: Iterable[str | Query | Mapping[str, Any]],
+    scorer: object,
+    target: Target,
+    store: Store | str | os.PathLike[str] = STORE,
+    *,
+    make_input: MakeInput | None = None,
+    read_answer: ReadAnswer | None = None,
+    config: RunnableConfig | None = None,
+    **options: Any,
+) -> Calibration:
+    """:func:`calibrate` for a running event loop."""
+    members = _members(models)
+    asks: dict[str, Ask] = {
+        name: _Asking(member, make_input, read_answer, config).ainvoke for name, member in members.items()
+    }
+    return await acalibrate_any(
+        asks, prompts, _scorer(scorer), target, store=store, parameters=_parameters(members), **options
+    )
+
+
+def ask_with(model: Runnable[Any, Any]) -> Ask:
+    """A model as the judges of :mod:`cascade_core.calibration` take it.
+
+    Example:
+        >>> from cascade_core.calibration import Judge
+        >>> from langchain_core.language_models.fake_chat_models import FakeListChatModel
+        >>> judge = Judge(ask_with(FakeListChatModel(responses=["9"])))
+    """
+    return _Asking(model, None, None, None).invoke
+
+
+@dataclass(frozen=True)
+class _Asking:
+    """One member as a function from a prompt to an answer."""
+
+    member: Runnable[Any, Any]
+    make_input: MakeInput | None
+    read_answer: ReadAnswer | None
+    config: RunnableConfig | None
+
+    def invoke(self, prompt: Prompt) -> Answer:
+        log, started = ModelLog(), perf_counter()
+        output = self.member.invoke(self._input(prompt), self._config(log))
+        return answer_from(output, perf_counter() - started, log, self.read_answer)
+
+    async def ainvoke(self, prompt: Prompt) -> Answer:
+        log, started = ModelLog(), perf_counter()
+        output = await self.member.ainvoke(self._input(prompt), self._config(log))
+        return answer_from(output, perf_counter() - started, log, self.read_answer)
+
+    def _input(self, prompt: Prompt) -> Any:
+        return prompt.text if self.make_input is None else self.make_input(prompt)
+
+    def _config(self, log: ModelLog) -> RunnableConfig:
+        return merge_configs(self.config, {"callbacks": [log]})
+
+
+@dataclass(frozen=True, eq=False)
+class LangSmithEvaluator(Scorer):
+    """An evaluator in LangSmith's form.
+
+    It is offered ``inputs``, ``outputs`` and ``reference_outputs`` (dictionaries with the text under the usual keys)
+    or ``run`` and ``example``, and returns a score, a truth value, or a result that holds a ``score``.
+    """
+
+    evaluator: Callable[..., Any]
+
+    @property
+    def name(self) -> str:
+        """The evaluator's name."""
+        return getattr(self.evaluator, "__qualname__", type(self.evaluator).__name__)
+
+    async def score(self, case: Case) -> float:
+        """What the evaluator returns."""
+        inputs = dict.fromkeys(("input", "question", "query"), case.prompt.text)
+        outputs = dict.fromkeys(("output", "answer", "response"), case.answer.text)
+        reference = dict.fromkeys(("output", "answer", "response"), case.prompt.reference)
+        offered = {
+            "inputs": inputs,
+            "outputs": outputs,
+            "reference_outputs": reference,
+            "run": SimpleNamespace(inputs=inputs, outputs=outputs),
+            "example": SimpleNamespace(inputs=inputs, outputs=reference),
+        }
+        result = self.evaluator(**{name: offered[name] for name in _langsmith_names(self.evaluator)})
+        if isinstance(result, Awaitable):
+            result = await result
+        if isinstance(result, Mapping):
+            result = result.get("score")
+        score: float = getattr(result, "score", result)
+        return score
+
+
+def _langsmith_names(evaluator: object) -> frozenset[str]:
+    """Names of LangSmith's that a function asks for; empty if it asks for any other."""
+    if not callable(evaluator):
+        return frozenset()
+    try:
+        parameters = inspect.signature(evaluator).parameters.values()
+    except (TypeError, ValueError):
+        return frozenset()
+    named = {p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
+    known = frozenset({"inputs", "outputs", "reference_outputs"}), frozenset({"run", "example"})
+    return next((frozenset(named & names) for names in known if named and named <= names), frozenset())
+
+
+def _scorer(scorer: object) -> Scorer:
+    return LangSmithEvaluator(scorer) if _langsmith_names(scorer) else as_scorer(scorer)  # type: ignore[arg-type]
+
+
+def _members(models: Mapping[str, Any] | Sequence[Any]) -> dict[str, Runnable[Any, Any]]:
+    if isinstance(models, Mapping) and not all(chat_model_of(model) for model in models.values()):
+        return runnables(models)
+    return chat_models(models)
+
+
+def _parameters(members: Mapping[str, Runnable[Any, Any]]) -> dict[str, Mapping[str, Any]]:
+    """What tells a model's answers from those of the same model otherwise set."""
+    return {
+        name: identity_of(member) for name, member in members.items() if chat_model_of(member) is not None
+    }

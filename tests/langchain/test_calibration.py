@@ -1,0 +1,195 @@
+"""From prompts to a policy with LangChain's own models, chains and evaluators."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from langchain_core.callbacks import UsageMetadataCallbackHandler
+from langchain_core.output_parsers import StrOutputParser
+from langchain_core.prompts import ChatPromptTemplate
+
+from cascade_core import CalibrationError, ConfigurationError, Policy
+from cascade_core.calibration import Judge, RelativeQuality
+from cascade_langchain import ChatCascade, RunnableCascade, acalibrate, ask_with, calibrate
+from tests.langchain.support import PRICES, Scripted, chat
+from tests.support.openai_server import HttpError, OpenAIServer, Reply, Request
+
+PROMPTS = [
+    {"text": f"{'hard' if n % 3 == 0 else 'easy'} question {n}", "reference": f"answer {n}"}
+    for n in range(60)
+]
+TARGET = RelativeQuality(0.9, of="large")
+OPTIONS: dict[str, Any] = {"prices": PRICES, "guarantee": False, "strategy": "threshold"}
+
+
+def _small(request: Request) -> Reply:
+    """Right on easy questions, and less sure of itself on hard ones."""
+    number = request.text.split()[-1]
+    if "hard" in request.text:
+        return Reply("wrong", logprobs=-1.5)
+    return Reply(f"answer {number}", logprobs=-0.05)
+
+
+def _large(request: Request) -> Reply:
+    return Reply(f"answer {request.text.split()[-1]}", logprobs=-0.05)
+
+
+@pytest.fixture
+def models(openai_server: OpenAIServer) -> list[Any]:
+    openai_server.models = {"small": _small, "large": _large}
+    return [chat(openai_server, "small", logprobs=True), chat(openai_server, "large", logprobs=True)]
+
+
+def test_prompts_become_a_policy_that_the_composite_takes(
+    openai_server: OpenAIServer, models: list[Any], tmp_path: Path
+) -> None:
+    seen: list[Any] = []
+    usage = UsageMetadataCallbackHandler()
+    calibration = calibrate(
+        models,
+        PROMPTS,
+        "exact",
+        TARGET,
+        tmp_path / "answers.sqlite",
+        progress=seen.append,
+        config={"callbacks": [usage]},
+        **OPTIONS,
+    )
+    assert len(openai_server.requests) == 2 * len(PROMPTS)
+    assert usage.usage_metadata["large"]["output_tokens"] == openai_server.tokens["large"].output_tokens
+    assert seen[-1].done == 2 * len(PROMPTS)
+    assert calibration.policy.names == ("small", "large")
+    assert calibration.certificate is not None
+    assert calibration.frontier is not None
+    calibration.policy.save(tmp_path / "policy.json")
+    composite = ChatCascade(models, policy=tmp_path / "policy.json")
+    answer = composite.invoke("hard question 3")
+    assert answer.text == "answer 3"
+    assert answer.response_metadata["cascade"]["calibrated"] is True
+
+
+def test_a_run_that_broke_off_goes_on_and_asks_nothing_twice(
+    openai_server: OpenAIServer, models: list[Any], tmp_path: Path
+) -> None:
+    store = tmp_path / "answers.sqlite"
+    openai_server.models["large"] = lambda request: (
+        HttpError(500) if request.text.endswith("7") else _large(request)
+    )
+    with pytest.raises(CalibrationError, match="large"):
+        openai_server.models["large"] = HttpError(500)
+        calibrate(models, PROMPTS, "exact", TARGET, store, **OPTIONS)
+    asked = {request.text for request in openai_server.requests_to("small")}
+    openai_server.models["large"] = _large
+    calibrate(models, PROMPTS, "exact", TARGET, store, **OPTIONS)
+    small = [request.text for request in openai_server.requests_to("small")]
+    assert asked
+    assert len(small) == len(set(small)) == len(PROMPTS)
+    before = len(openai_server.requests)
+    calibrate(models, PROMPTS, "exact", TARGET, store, **OPTIONS)
+    assert len(openai_server.requests) == before
+
+
+async def test_the_async_form_gives_the_same_policy(
+    openai_server: OpenAIServer, models: list[Any], tmp_path: Path
+) -> None:
+    one = calibrate(models, PROMPTS, "exact", TARGET, tmp_path / "one.sqlite", **OPTIONS)
+    other = await acalibrate(models, PROMPTS, "exact", TARGET, tmp_path / "other.sqlite", **OPTIONS)
+    assert one.policy.strategy.to_dict() == other.policy.strategy.to_dict()
+
+
+def test_a_model_otherwise_set_is_asked_anew(openai_server: OpenAIServer, tmp_path: Path) -> None:
+    openai_server.models = {"small": _small, "large": _large}
+    store = tmp_path / "answers.sqlite"
+    for temperature in (0.0, 0.0, 1.0):
+        models = [
+            chat(openai_server, name, logprobs=True, temperature=temperature) for name in ("small", "large")
+        ]
+        calibrate(models, PROMPTS, "exact", TARGET, store, **OPTIONS)
+    assert len(openai_server.requests) == 4 * len(PROMPTS)
+
+
+async def test_chains_are_calibrated_as_models_are(openai_server: OpenAIServer, tmp_path: Path) -> None:
+    openai_server.models = {"small": _small, "large": _large}
+    prompt = ChatPromptTemplate.from_template("{question}")
+    arms = {name: prompt | chat(openai_server, name) | StrOutputParser() for name in ("small", "large")}
+    calibration = await acalibrate(
+        arms,
+        PROMPTS,
+        "exact",
+        TARGET,
+        tmp_path / "answers.sqlite",
+        make_input=lambda given: {"question": given.text},
+        **OPTIONS,
+    )
+    assert calibration.table.usage_known if hasattr(calibration.table, "usage_known") else True
+    cascade = RunnableCascade(arms, policy=calibration.policy)
+    assert cascade.invoke({"question": "easy question 1"}).startswith("answer")
+
+
+class StringEvaluator:
+    """What LangChain's string evaluators look like."""
+
+    def evaluate_strings(self, *, prediction: str, reference: Any = None, input: Any = None, **_: Any) -> Any:
+        return {"score": float(prediction == reference)}
+
+    async def aevaluate_strings(self, **given: Any) -> Any:
+        return self.evaluate_strings(**given)
+
+
+def _by_outputs(outputs: dict[str, Any], reference_outputs: dict[str, Any]) -> bool:
+    return bool(outputs["answer"] == reference_outputs["answer"])
+
+
+def _by_run(run: Any, example: Any) -> dict[str, Any]:
+    return {"key": "right", "score": float(run.outputs["output"] == example.outputs["output"])}
+
+
+async def _by_result(*, inputs: Any, outputs: Any, reference_outputs: Any) -> Any:
+    assert "question" in inputs
+    return SimpleNamespace(score=float(outputs["answer"] == reference_outputs["answer"]))
+
+
+def _by_texts(answer: str, reference: str) -> float:
+    return float(answer == reference)
+
+
+@pytest.mark.parametrize("scorer", [StringEvaluator(), _by_outputs, _by_run, _by_result, _by_texts, "exact"])
+def test_evaluators_of_every_form_agree(models: list[Any], tmp_path: Path, scorer: Any) -> None:
+    table = calibrate(models, PROMPTS, scorer, TARGET, tmp_path / "answers.sqlite", **OPTIONS).table
+    assert table.quality.mean(axis=0).tolist() == pytest.approx([2 / 3, 1.0])
+
+
+def test_a_model_judges(models: list[Any], tmp_path: Path) -> None:
+    judge = Judge(ask_with(Scripted(say=lambda text: "3" if "wrong" in text else "9")))
+    table = calibrate(models, PROMPTS, judge, TARGET, tmp_path / "answers.sqlite", **OPTIONS).table
+    assert sorted(set(table.quality[:, 0].tolist())) == [0.3, 0.9]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"models": ["gpt-4o", "gpt-4o-mini"]}, "'gpt-4o' is not a chat model"),
+        ({"models": {"a": str}}, "only one model, 'a'"),
+        ({"scorer": "exactly"}, "unknown scorer 'exactly'"),
+        ({"scorer": 3}, "a scorer cannot be made of int"),
+        ({"target": RelativeQuality(0.9, of="medium")}, "medium"),
+        ({"prompts": []}, "no prompts"),
+    ],
+)
+def test_bad_arguments_are_one_clear_error(
+    models: list[Any], tmp_path: Path, given: dict[str, Any], message: str
+) -> None:
+    arguments: dict[str, Any] = {"models": models, "prompts": PROMPTS, "scorer": "exact", "target": TARGET}
+    with pytest.raises((ConfigurationError, CalibrationError), match=message):
+        calibrate(**{**arguments, **given}, store=tmp_path / "answers.sqlite", **OPTIONS)
+
+
+def test_no_text_and_no_key_is_in_the_policy(models: list[Any], tmp_path: Path) -> None:
+    policy = calibrate(models, PROMPTS, "exact", TARGET, tmp_path / "answers.sqlite", **OPTIONS).policy
+    text = policy.to_json()
+    assert "question 1" not in text
+    assert '"none"' not in text
+    assert isinstance(Policy.from_json(text), Policy)
