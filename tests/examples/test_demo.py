@@ -1,0 +1,69 @@
+"""The demo does the main job on real local models, and asks nothing twice."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cascade_core import Policy
+from cascade_core.calibration import Prompt, Store, collect
+from cascade_core.errors import CalibrationError
+from cascade_langchain import ask_with
+from examples.local_models import local_models, questions
+from tests.examples.test_local_models import needs_weights
+
+ROOT = Path(__file__).parents[2]
+
+
+def demo(output: Path) -> str:
+    command = [sys.executable, "-m", "examples.demo", "--questions", "80", "--output", str(output)]
+    # a wide console, so that no line of the output is broken
+    environment = {**os.environ, "COLUMNS": "200", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@needs_weights
+def test_the_demo_measures_saves_and_answers_and_a_second_run_asks_nothing_twice(tmp_path):
+    first = demo(tmp_path)
+    assert "240 calls now, 0 known from before" in first
+    for row in (
+        "only smollm2 ",
+        "only gemma3-examples",
+        "linear interpolation",
+        "threshold cascade",
+        "index policy",
+    ):
+        assert row in first
+    assert "95 % confidence" in first
+    assert first.count("→") == 4
+    assert first.count("   answer of ") == 4
+    policy = Policy.load(tmp_path / "policy.json", models=["smollm2", "smollm2-examples", "gemma3-examples"])
+    assert policy.estimator.calibrated
+    assert (tmp_path / "frontier.png").read_bytes().startswith(b"\x89PNG")
+    assert "0 calls now, 240 known from before" in demo(tmp_path)
+
+
+@needs_weights
+def test_a_server_that_dies_during_collection_is_named_and_what_was_collected_stays(tmp_path):
+    prompts = [Prompt(id=question.id, text=question.prompt) for question in questions()[:12]]
+    with local_models(["smollm2", "smollm2-examples"]) as models, Store(tmp_path / "answers.sqlite") as store:
+        asks = {name: ask_with(model.chat_openai()) for name, model in models.items()}
+        asked = 0
+
+        def dies_on_the_sixth(prompt: Prompt):
+            nonlocal asked
+            asked += 1
+            if asked == 6:
+                models["smollm2-examples"].stop()
+            return asks["smollm2-examples"](prompt)
+
+        with pytest.raises(CalibrationError, match="smollm2-examples"):
+            collect({**asks, "smollm2-examples": dies_on_the_sixth}, prompts, store, concurrency=1)
+        assert len(store.answered("smollm2-examples")) == 5
+        assert store.answered("smollm2")
