@@ -71,6 +71,22 @@ def calibrate(
         ConfigurationError: models, scorer or target are not what they should be.
         CalibrationError: the prompts are unusable or a model keeps failing; what was collected stays in the store.
         InfeasibleTargetError: the target is beyond reach; says the best that can be had and at what price.
+
+    Example:
+        ```python
+        from langchain_openai import ChatOpenAI
+
+        from cascade_core.calibration import RelativeQuality
+        from cascade_langchain import ChatCascade, calibrate
+
+        models = [ChatOpenAI(model="gpt-5-nano"), ChatOpenAI(model="gpt-5")]
+        prompts = [{"text": f"What is {n} + {n}?", "reference": str(2 * n)} for n in range(60)]
+        calibration = calibrate(models, prompts, "numeric", RelativeQuality(0.95, of="gpt-5"))
+
+        print(calibration.certificate, calibration.frontier)
+        calibration.policy.save("policy.json")
+        model = ChatCascade(models, policy="policy.json")
+        ```
     """
     members = _members(models)
     # Threads, not an event loop of our own: clients keep their connections for the loop they were first used in.

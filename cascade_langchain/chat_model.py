@@ -57,7 +57,127 @@ _SCOPE = ("callbacks", "tags", "metadata", "verbose")
 
 
 class ChatCascade(BaseChatModel):
-    """TODO docstring."""
+    """Several chat models that answer as one: each query gets the cheapest run of them that will do.
+
+    A policy decides which model a query goes to, whether its answer is good enough, and which model is asked next.
+    To LangChain the composite is one chat model; in a trace it is a chain run with the models' runs below it.
+
+    Setup:
+        Install ``cascade-routing`` with the extra ``langchain`` and the packages of the models to put inside.
+
+        ```bash
+        pip install "cascade-routing[langchain]" langchain-openai
+        ```
+
+    Key init args:
+        models: the chat models, cheapest first: a list (they are named by their own model names) or a dictionary from
+            name to model. Each may carry arguments of its own (``model.bind(...)``) or retries
+            (``model.with_retry()``).
+        policy: a ``Policy``, or the path of one saved by :func:`calibrate`. Without one, models run in the order
+            given until an answer looks sure of itself; that is not calibrated, and a warning says so.
+        prices: price of each model by name, where there is no policy and a model has no list price.
+
+        What every chat model has (``callbacks``, ``tags``, ``cache``, ``rate_limiter``, ``disable_streaming``, …) it
+        has, too. Temperature and the like belong to the models inside.
+
+    Instantiate:
+        ```python
+        from langchain_openai import ChatOpenAI
+
+        from cascade_langchain import ChatCascade
+
+        model = ChatCascade(
+            [
+                ChatOpenAI(model="gpt-5-nano", logprobs=True),  # log-probabilities tell how sure it is
+                ChatOpenAI(model="gpt-5"),
+            ],
+            # policy="policy.json",
+        )
+        ```
+
+    Invoke:
+        ```python
+        messages = [
+            ("system", "Translate the user's sentence to French."),
+            ("human", "I love programming."),
+        ]
+        model.invoke(messages)
+        ```
+
+        A model is pinned by its name: ``model.invoke(messages, model="gpt-5")``.
+
+    Stream:
+        The answer is streamed token by token where the coming call is certainly the last. A draft that may still be
+        rejected is run unseen, and is one chunk once it is accepted.
+
+        ```python
+        for chunk in model.stream(messages):
+            print(chunk.text, end="")
+        ```
+
+    Async:
+        ```python
+        await model.ainvoke(messages)
+
+        async for chunk in model.astream(messages):
+            print(chunk.text, end="")
+
+        await model.abatch([messages, messages])
+        ```
+
+    Tool calling:
+        Each model binds the tools its own way; models without tools are left out.
+
+        ```python
+        from pydantic import BaseModel, Field
+
+
+        class GetWeather(BaseModel):
+            '''Get the current weather in a given location'''
+
+            location: str = Field(description="The city and state, e.g. San Francisco, CA")
+
+
+        with_tools = model.bind_tools([GetWeather])
+        with_tools.invoke("Which is hotter today, LA or NY?").tool_calls
+        ```
+
+    Structured output:
+        By each model's own method; a draft that does not parse is not accepted.
+
+        ```python
+        class Joke(BaseModel):
+            '''Joke to tell user.'''
+
+            setup: str = Field(description="The setup of the joke")
+            punchline: str = Field(description="The punchline to the joke")
+
+
+        structured = model.with_structured_output(Joke)
+        structured.invoke("Tell me a joke about cats")
+        ```
+
+    Token usage:
+        The message has the usage of the model that answered. A handler counts all calls once, rejected drafts
+        included.
+
+        ```python
+        from langchain_core.callbacks import get_usage_metadata_callback
+
+        with get_usage_metadata_callback() as usage:
+            answer = model.invoke(messages)
+        print(answer.usage_metadata, usage.usage_metadata)
+        ```
+
+    Response metadata:
+        That of the model that answered, and the decision record: which models ran, what was expected of them and
+        what they cost, why it stopped there, and what the dearest model alone would have cost.
+
+        ```python
+        record = model.invoke(messages).response_metadata["cascade"]
+        print(record["model"], record["reason"], record["cost"], record["reference_cost"])
+        ```
+    """
 
     models: Mapping[str, Any] = Field(repr=False)
     """The models by name, in the order given."""

@@ -24,6 +24,18 @@ class CascadeMiddleware(AgentMiddleware[Any, Any, Any]):
         models: as for :class:`ChatCascade`, or one that exists.
         policy: as for :class:`ChatCascade`.
         prices: as for :class:`ChatCascade`.
+
+    Example:
+        ```python
+        from langchain.agents import create_agent
+        from langchain_openai import ChatOpenAI
+
+        from cascade_langchain import CascadeMiddleware
+
+        nano, large = ChatOpenAI(model="gpt-5-nano", logprobs=True), ChatOpenAI(model="gpt-5")
+        agent = create_agent(large, middleware=[CascadeMiddleware([nano, large])])
+        agent.invoke({"messages": [("human", "Why is the sky blue?")]})
+        ```
     """
 
     def __init__(

@@ -41,7 +41,46 @@ _ANSWER_KEYS = ("answer", "output", "result", "text")
 
 
 class RunnableCascade(RunnableSerializable[Input, Output]):
-    """A cascade of any runnables. TODO"""
+    """Several runnables that answer as one: whole chains, retrievers with a model, agents.
+
+    The same decisions as in :class:`ChatCascade`, over arms of any kind. Like ``RunnableWithFallbacks`` it falls back
+    when an arm raises; unlike it, also when an arm's answer is not good enough.
+
+    What the chat models inside an arm report (tokens, log-probabilities where the arm returns the message) is what
+    the arm costs and how sure it is. A draft's tokens are shown to nobody; traces show everything. Where an output is
+    a message, it carries the decision record; elsewhere the record is the data of the custom event ``cascade_stop``.
+
+    Args:
+        arms: a dictionary from name to runnable (or a function or dictionary that becomes one), cheapest first.
+        policy: as for :class:`ChatCascade`.
+        prices: price of each arm by name, where there is no policy.
+        read_query: makes the query, or its text, of an input. Without one it is found in a text, a prompt, messages,
+            or a dictionary with ``messages``, ``input``, ``question``, ``query`` or ``text``.
+        read_answer: makes the answer, or its text, of an output. Without one it is found in a text, a message,
+            messages, or a dictionary with ``messages``, ``answer``, ``output``, ``result`` or ``text``.
+
+    Example:
+        ```python
+        from langchain_core.output_parsers import StrOutputParser
+        from langchain_core.prompts import ChatPromptTemplate
+        from langchain_openai import ChatOpenAI
+
+        from cascade_core import Price
+        from cascade_langchain import RunnableCascade
+
+        prompt = ChatPromptTemplate.from_template("Answer in one sentence: {question}")
+        careful = ChatPromptTemplate.from_template("List the facts, then answer in one sentence: {question}")
+
+        chain = RunnableCascade(
+            {
+                "quick": prompt | ChatOpenAI(model="gpt-5-nano", logprobs=True) | StrOutputParser(),
+                "careful": careful | ChatOpenAI(model="gpt-5") | StrOutputParser(),
+            },
+            prices={"quick": Price(input=0.05, output=0.4), "careful": Price(input=1.25, output=10)},
+        )
+        chain.invoke({"question": "Why is the sky blue?"})
+        ```
+    """
 
     arms: Mapping[str, Runnable[Any, Any]] = Field(repr=False)
     """The runnables by name, in the order given."""

@@ -280,7 +280,7 @@ def _held_out_value(curve: Curve, budget: float, seen: BoolArray) -> FloatArray:
     # what a unit of cost is worth here: the slope of the curve's hull at the budget, nothing beyond its end
     hull_cost, hull_quality = hull(cost, quality)
     price = 0.0
-    if budget < hull_cost[-1]:
+    if hull_cost.size > 1 and budget < hull_cost[-1]:
         piece = max(int(np.searchsorted(hull_cost, budget)) - 1, 0)
         price = float(np.diff(hull_quality)[piece] / np.diff(hull_cost)[piece])
     value: FloatArray = won - price * (spent - budget)

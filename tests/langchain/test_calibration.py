@@ -75,11 +75,8 @@ def test_a_run_that_broke_off_goes_on_and_asks_nothing_twice(
     openai_server: OpenAIServer, models: list[Any], tmp_path: Path
 ) -> None:
     store = tmp_path / "answers.sqlite"
-    openai_server.models["large"] = lambda request: (
-        HttpError(500) if request.text.endswith("7") else _large(request)
-    )
+    openai_server.models["large"] = HttpError(500)
     with pytest.raises(CalibrationError, match="large"):
-        openai_server.models["large"] = HttpError(500)
         calibrate(models, PROMPTS, "exact", TARGET, store, **OPTIONS)
     asked = {request.text for request in openai_server.requests_to("small")}
     openai_server.models["large"] = _large
