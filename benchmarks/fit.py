@@ -1,4 +1,4 @@
-"""How long fitting takes: every strategy at eight budgets on 5,000 queries × 11 models, a frontier over 1,000,000 × 5.
+"""How long fitting takes: all strategies, eight budgets, 5,000 queries × 11 models; a frontier over 1,000,000 × 5.
 
 The table is made up: qualities of 0 and 1 that hang together through the queries' difficulty, signals that are the
 qualities plus noise. The first part is all of the fit: the joint belief, cross-fitted and on everything, and for

@@ -41,12 +41,28 @@ class Belief:
         if self.step.shape != (n, k, k):
             raise ArrayError(f"step has shape {self.step.shape}, expected (N, K, K) = {(n, k, k)}")
         if not isfinite(self.mean.sum() + self.step.sum()):  # one NaN or infinity and the sum is not finite
-            raise ArrayError("mean and step must be finite: replace NaN estimates by the model's average first")
+            raise ArrayError(
+                "mean and step must be finite: replace NaN estimates by the model's average first"
+            )
 
     @property
     def sd(self) -> FloatArray:
         """``(N, K)`` standard deviation of each model's own next update; 0 once it has run."""
         return np.abs(np.diagonal(self.step, axis1=1, axis2=2))
+
+    def lead_sd(self, ran: BoolArray) -> FloatArray:
+        """``(N, K)`` standard deviation of how far each model's next answer may pull ahead of the best in hand.
+
+        A call moves the best answer in hand, ``m``, as well as the model that runs, ``i``. What it can win is
+        governed by how far it moves the two apart, ``|step[i, i] - step[i, m]|``: a call that would only confirm that
+        all answers are right, or all wrong, wins nothing. Before anything has run it is :attr:`sd`.
+        """
+        own = np.diagonal(self.step, axis1=1, axis2=2)
+        if not ran.any():
+            return np.abs(own)
+        best = np.where(ran, self.mean, -np.inf).argmax(axis=1)
+        carried = self.step[np.arange(best.size), :, best]
+        return np.abs(own - np.where(ran.any(axis=1)[:, None], carried, 0.0))
 
     @classmethod
     def independent(cls, mean: FloatArray, sd: FloatArray) -> Belief:

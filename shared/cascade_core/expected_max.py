@@ -14,6 +14,7 @@ import numpy as np
 
 from cascade_core._normal import cdf, pdf
 from cascade_core.belief import FloatArray
+from cascade_core.errors import ArrayError
 
 _CUTS = np.array([-4.8, -3.0, -1.5, 0.0, 1.5, 3.0, 4.8])
 _CHUNK = 1 << 21
@@ -108,36 +109,46 @@ def _rule(nodes: int) -> tuple[FloatArray, FloatArray]:
     return (x + 1) / 2, weight / 2
 
 
-def lines_expected_max(level: FloatArray, slope: FloatArray) -> FloatArray:
-    """``E[max_j (level_j + slope_j·s)]``, ``s ~ N(0, 1)``: the best answer after one call that moves all estimates.
-
-    Exact: on the upper envelope, line ``j`` is the highest between its last crossing with a flatter line and its
-    first with a steeper one (Frazier, Powell and Dayanik, *The knowledge-gradient policy for correlated normal
-    beliefs*, 2009).
+def expected_max(mean: FloatArray, covariance: FloatArray) -> float:
+    """``E[max]`` of correlated Gaussians.
 
     Args:
-        level: ``(..., J)``; ``-inf`` marks an entry that is no line.
-        slope: ``(..., J)``.
+        mean: ``(n,)``.
+        covariance: ``(n, n)``, positive semi-definite.
 
     Returns:
-        ``(...)``.
+        For two models Clark's closed form (*The greatest of a finite set of random variables*, Operations Research
+        1961). Beyond that quasi-Monte-Carlo on fixed points, within 1e-3 for standard deviations up to 0.5: a
+        Kronecker sequence, folded, in principal components, each point with its mirror image.
+
+    Raises:
+        ArrayError: if the shapes do not fit.
+
+    Example:
+        >>> round(expected_max(np.array([0.5, 0.5]), np.array([[0.04, 0.01], [0.01, 0.04]])), 4)
+        0.5977
     """
-    shape = np.broadcast_shapes(level.shape, slope.shape)
-    level, slope = np.broadcast_to(np.maximum(level, -1e30), shape), np.broadcast_to(slope, shape)
-    lines = np.arange(level.shape[-1])
-    behind = level[..., None, :] - level[..., :, None]  # [.., j, i]: how far i starts above j
-    steeper = slope[..., None, :] - slope[..., :, None]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        crossing = -behind / steeper
-    begin = np.where(steeper < 0, crossing, -np.inf).max(axis=-1)
-    end = np.where(steeper > 0, crossing, np.inf).min(axis=-1)
-    hidden = ((steeper == 0) & ((behind > 0) | ((behind == 0) & (lines < lines[:, None])))).any(axis=-1)
-    shown = (begin < end) & ~hidden
-    begin, end = np.where(shown, begin, 0.0), np.where(shown, end, 0.0)
-    value = np.where(shown, level, 0.0) * (cdf(end) - cdf(begin)) + slope * (_density(begin) - _density(end))
-    total: FloatArray = value.sum(axis=-1)
-    return total
+    models = mean.size
+    if mean.shape != (models,) or covariance.shape != (models, models):
+        raise ArrayError(
+            f"mean has shape {mean.shape} and covariance {covariance.shape}, expected (n,) and (n, n)"
+        )
+    if models == 2:
+        apart = np.sqrt(max(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1], 1e-24))
+        ahead = np.array((mean[0] - mean[1]) / apart)
+        return float(mean[0] * cdf(ahead) + mean[1] * cdf(-ahead) + apart * pdf(ahead))
+    variance, axes = np.linalg.eigh(covariance)
+    root = axes[:, ::-1] * np.sqrt(np.maximum(variance[::-1], 0.0))
+    moved = _points(models) @ root.T
+    return float(((mean + moved).max(axis=1).mean() + (mean - moved).max(axis=1).mean()) / 2)
 
 
-def _density(x: FloatArray) -> FloatArray:
-    return pdf(np.minimum(np.maximum(x, -40.0), 40.0))
+@lru_cache
+def _points(dimensions: int, points: int = 16384) -> FloatArray:
+    """``(points, dimensions)`` standard normal quasi-random numbers."""
+    primes = [p for p in range(2, 20 * dimensions + 10) if all(p % d for d in range(2, int(p**0.5) + 1))]
+    uniform = np.arange(1, points + 1)[:, None] * np.sqrt(primes[:dimensions]) % 1
+    folded = np.clip(1 - np.abs(2 * uniform - 1), 1e-9, 1 - 1e-9)
+    grid = np.linspace(-6.5, 6.5, 4001)
+    normal: FloatArray = np.asarray(np.interp(folded, cdf(grid), grid))
+    return normal

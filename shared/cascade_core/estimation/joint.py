@@ -308,7 +308,8 @@ class JointBelief:
         second[~ran.any(axis=1)] = 0.0
         g11, g22, g12 = (step**2).sum(axis=2), (second**2).sum(axis=2), (step * second).sum(axis=2)
         angle = 0.5 * np.arctan2(2 * g12, g11 - g22)[:, :, None]
-        return np.cos(angle) * step + np.sin(angle) * second
+        principal: FloatArray = np.cos(angle) * step + np.sin(angle) * second
+        return principal
 
     def _tempered(self, signals: Signals, y: FloatArray) -> JointBelief:
         """Widen the post-hoc noise as far as makes the belief most likely: a guard against signals that repeat
@@ -461,7 +462,8 @@ def _fit_agreement(agree: NDArray[np.int8] | None, y: FloatArray) -> FloatArray 
     equal = np.einsum("nij,nia,njb->ijab", ((agree == 1) & known).astype(float), one_hot, one_hot)
     overall = equal.sum() / max(total.sum(), 1.0)
     pooled = (equal.sum(axis=(0, 1)) + 10 * overall) / (total.sum(axis=(0, 1)) + 10)
-    rate: FloatArray = np.clip((equal + 10 * pooled) / (total + 10), 0.005, 0.995)
+    rate = np.clip((equal + 10 * pooled) / (total + 10), 0.005, 0.995)
+    rate[total.sum(axis=(2, 3)) == 0] = np.clip(overall, 0.005, 0.995)  # never compared: tells nothing
     return rate
 
 

@@ -93,9 +93,9 @@ class Strategy(ABC):
         after = np.array(ran, dtype=bool)
         after[np.arange(ran.shape[0]), model] = True
         costs, open_ = self._checked(belief, costs, after, allowed)
-        last: BoolArray = ~open_.any(axis=1)
+        last: BoolArray = np.asarray(~open_.any(axis=1), dtype=bool)
         if foreseen is not None:
-            last |= self.next_model(foreseen, costs, after, allowed) == STOP
+            last = last | (self.next_model(foreseen, costs, after, allowed) == STOP)
         return last
 
     def answer(self, belief: Belief, ran: BoolArray) -> IntArray:

@@ -23,7 +23,8 @@ class CascadeRouting(PricedStrategy):
 
     ``argmax_M E[max_{m ∈ M} q̂_m] - λ·Σ_{m ∈ M} ĉ_m``; stop when the best is what has run, else run the cheapest
     model of ``M ∖ R`` and re-estimate (Dekoninck, Baader and Vechev, ICML 2025, Theorem 3). Unlike the index policy
-    it plans sets, which prices no choice that depends on an answer still to come, but honours an order and a limit exactly.
+    it plans sets, which prices no choice that depends on an answer still to come, but honours an order and a limit
+    exactly.
 
     Attributes:
         order: models may only run in this order, skipping allowed; None for any order.
@@ -45,7 +46,7 @@ class CascadeRouting(PricedStrategy):
     ) -> IntArray:
         lam = self._lam(ran, rows)
         state = _State(
-            belief.mean, belief.sd, costs, ran, _worth_a_look(belief, costs, ran, open_, rows, lam)
+            belief.mean, belief.lead_sd(ran), costs, ran, _worth_a_look(belief, costs, ran, open_, rows, lam)
         )
         if int(state.open_.sum(axis=1).max()) > self.search_limit:
             state, rows = self._bounded(state.take(rows), lam), np.arange(rows.size)
@@ -115,7 +116,7 @@ def _worth_a_look(
     that is less than its price is in no best set (the paper's Lemma 1, safe for independent estimates).
     """
     in_hand = np.where(ran, belief.mean, -np.inf).max(axis=1, keepdims=True)
-    sd = np.maximum(belief.sd, 1e-100)
+    sd = np.maximum(belief.lead_sd(ran), 1e-100)
     below = np.where(np.isneginf(in_hand), 0.0, in_hand) - belief.mean
     gain = sd * loss(np.clip(below / sd, -1e6, 40.0))
     cheapest = np.full(ran.shape[0], np.inf)

@@ -39,7 +39,7 @@ class Cascading(PricedStrategy):
         ahead = open_[:, order]
         in_hand = np.where(ran, belief.mean, -np.inf).max(axis=1)
         mean = np.where(ahead, belief.mean[:, order], -np.inf)
-        sd = np.where(ahead, belief.sd[:, order], 0.0)
+        sd = np.where(ahead, belief.lead_sd(ran)[:, order], 0.0)
         length = np.cumsum(ahead, axis=1)
         too_long = np.zeros_like(ahead)
         if self.max_models is not None:

@@ -32,10 +32,9 @@ class IndexPolicy(PricedStrategy):
     highest one while it exceeds the best estimate in hand. For independent estimates this is the exact optimum of the
     adaptive problem, in O(K): the next call may depend on what the last one returned. The one to use by default.
 
-    With a joint belief a call moves the best answer in hand, ``m``, too. What the call can win is then governed by
-    how far it moves the two *apart*, so ``σ_i = |step_ii - step_im|`` takes the place of ``|step_ii|``: the value of
-    one call is exactly that of the two lines' upper envelope (Frazier, Powell and Dayanik 2009), and a call that
-    would only confirm that all answers are right, or all wrong, is not bought.
+    With a joint belief a call moves the best answer in hand, too, and σ is that of their difference
+    (:meth:`Belief.lead_sd <cascade_core.belief.Belief.lead_sd>`): the value of one call is then exactly that of the
+    upper envelope of two lines (Frazier, Powell and Dayanik, *INFORMS J. Computing* 2009).
     """
 
     name: ClassVar[str] = "index"
@@ -43,14 +42,9 @@ class IndexPolicy(PricedStrategy):
     def _next(
         self, belief: Belief, costs: FloatArray, ran: BoolArray, open_: BoolArray, rows: IntArray
     ) -> IntArray:
-        estimates = np.where(ran, belief.mean, -np.inf)
-        in_hand = estimates.max(axis=1)
-        sd = np.diagonal(belief.step, axis1=1, axis2=2)
-        if ran.any():
-            best = estimates.argmax(axis=1)
-            carried = belief.step[np.arange(best.size), :, best]
-            sd = np.where(np.isneginf(in_hand)[:, None], sd, sd - carried)
-        z = reservation_value(belief.mean[rows], np.abs(sd)[rows], self._lam(ran, rows) * costs[rows])
+        in_hand = np.where(ran, belief.mean, -np.inf).max(axis=1)
+        sd = belief.lead_sd(ran)
+        z = reservation_value(belief.mean[rows], sd[rows], self._lam(ran, rows) * costs[rows])
         z = np.where(open_[rows], z, -np.inf)
         choice: IntArray = z.argmax(axis=1)
         return np.where(z[np.arange(choice.size), choice] > in_hand[rows], choice, STOP)
