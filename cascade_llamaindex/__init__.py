@@ -1,7 +1,7 @@
 """Answer each query with the cheapest run of your own LlamaIndex models that meets your target.
 
 ``CascadeLLM`` looks to LlamaIndex like one model: set it as ``Settings.llm``, or pass it to an index, a chat engine,
-an agent, an extractor or an evaluator.
+an agent, an extractor or an evaluator. ``calibrate`` fits the policy that it decides by.
 
 Example:
     >>> from llama_index.core import Settings
@@ -14,16 +14,33 @@ Example:
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from cascade_core.default_policy import UncalibratedWarning
 from cascade_llamaindex._llm import CascadeLLM
 from cascade_llamaindex.events import CascadeDecisionEvent
 from cascade_llamaindex.signals import RetrievalSignals, query_signals, retrieval_features
+
+if TYPE_CHECKING:
+    from cascade_llamaindex.calibration import acalibrate, calibrate, scorer_of
 
 __all__ = [
     "CascadeDecisionEvent",
     "CascadeLLM",
     "RetrievalSignals",
     "UncalibratedWarning",
+    "acalibrate",
+    "calibrate",
     "query_signals",
     "retrieval_features",
+    "scorer_of",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Load what fits a policy on first use: serving needs nothing of it."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from cascade_llamaindex import calibration
+
+    return getattr(calibration, name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -118,10 +118,12 @@ class Evaluator(Scorer):
     Attributes:
         evaluator: the object.
         scale: lowest and highest score it gives, mapped to 0 and 1.
+        contexts: the retrieved texts of a prompt, for an evaluator of LlamaIndex's that asks for them.
     """
 
     evaluator: Any
     scale: tuple[float, float] = (0.0, 1.0)
+    contexts: Callable[[Prompt], Sequence[str]] | None = None
 
     paid: ClassVar[bool] = True
 
@@ -139,7 +141,9 @@ class Evaluator(Scorer):
             )
             given = result.get("score")
         else:
-            known = {} if reference is None else {"reference": reference}
+            known: dict[str, Any] = {} if reference is None else {"reference": reference}
+            if self.contexts is not None:
+                known["contexts"] = list(self.contexts(case.prompt))
             result = await self.evaluator.aevaluate(query=question, response=answer, **known)
             given = result.score if result.score is not None else result.passing
         if given is None:
