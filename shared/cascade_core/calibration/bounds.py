@@ -13,45 +13,46 @@ conjecture for the rest; ``benchmarks/coverage.py`` counts how often it is viola
 
 A ratio of means E[a]/E[b] is at least r where E[a - r·b] ≥ 0, so bounding that difference for every r with the same
 weights is to take the quantile of Σ W a / Σ W b, the imagined observation being the worst pair.
+
+The quantile is that of a ratio of sums of exponential variables: P(ratio ≤ t) = P(Σ E_i (a_i - t·b_i) ≤ 0), whose
+tail the saddlepoint formula of Lugannani and Rice (1980) gives to within a few percent of itself at n = 1, and to
+within one percent from n = 10 on.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 
 from cascade_core.belief import FloatArray
 from cascade_core.errors import ArrayError
 
-_DRAWS = 20_000
-_BLOCK = 1 << 22
-"""Most weights drawn together; bounds the memory."""
 
-
-def lower_mean(values: FloatArray, confidence: float, *, worst: float = 0.0, seed: int = 0) -> float:
+def lower_mean(values: FloatArray, confidence: float, *, worst: float = 0.0) -> float:
     """Lower confidence bound on a mean.
 
     Args:
         values: ``(n,)`` independent observations.
         confidence: such as 0.95.
         worst: the lowest value there can be.
-        seed: of the weights; the same seed gives the same bound.
 
     Example:
-        >>> round(lower_mean(np.array([1.0] * 98 + [0.0] * 2), 0.95), 2)  # Clopper and Pearson: 0.938
-        0.94
+        >>> round(lower_mean(np.array([1.0] * 98 + [0.0] * 2), 0.95), 4)  # Clopper and Pearson: 0.9384
+        0.9384
     """
     values = _sample("values", values)
-    return _quantile(values, np.ones_like(values), (worst, 1.0), 1 - confidence, seed)
+    return _quantile(values, np.ones_like(values), (worst, 1.0), 1 - confidence)
 
 
-def upper_mean(values: FloatArray, confidence: float, *, worst: float, seed: int = 0) -> float:
+def upper_mean(values: FloatArray, confidence: float, *, worst: float) -> float:
     """Upper confidence bound on a mean; ``worst`` is the highest value there can be."""
     values = _sample("values", values)
-    return _quantile(values, np.ones_like(values), (worst, 1.0), confidence, seed)
+    return _quantile(values, np.ones_like(values), (worst, 1.0), confidence)
 
 
 def lower_ratio(
-    values: FloatArray, reference: FloatArray, confidence: float, *, worst: tuple[float, float], seed: int = 0
+    values: FloatArray, reference: FloatArray, confidence: float, *, worst: tuple[float, float]
 ) -> float:
     """Lower confidence bound on mean(values) / mean(reference), from pairs.
 
@@ -60,37 +61,75 @@ def lower_ratio(
         reference: ``(n,)`` the other number of each pair, not negative.
         confidence: such as 0.95.
         worst: the pair that is worst for the ratio: least value, highest reference.
-        seed: of the weights.
     """
     values, reference = _pairs(values, reference)
-    return _quantile(values, reference, worst, 1 - confidence, seed)
+    return _quantile(values, reference, worst, 1 - confidence)
 
 
 def upper_ratio(
-    values: FloatArray, reference: FloatArray, confidence: float, *, worst: tuple[float, float], seed: int = 0
+    values: FloatArray, reference: FloatArray, confidence: float, *, worst: tuple[float, float]
 ) -> float:
-    """Upper confidence bound on mean(values) / mean(reference); ``worst`` is highest value, least reference."""
+    """Upper confidence bound on mean(values) / mean(reference); ``worst`` is highest value, least reference.
+
+    Infinite where the reference may well be nothing.
+    """
     values, reference = _pairs(values, reference)
-    return _quantile(values, reference, worst, confidence, seed)
+    return _quantile(values, reference, worst, confidence)
 
 
-def _quantile(
-    above: FloatArray, below: FloatArray, worst: tuple[float, float], level: float, seed: int
-) -> float:
+def _quantile(above: FloatArray, below: FloatArray, worst: tuple[float, float], level: float) -> float:
     """Quantile of the ratio of randomly weighted sums, the worst pair among them."""
+    from scipy.optimize import brentq
+
     if not 0 < level < 1:
         raise ArrayError(f"a confidence must lie between 0 and 1, not be {max(level, 1 - level)}")
     # Equal pairs share one weight, whose distribution is Gamma(how many); scores are mostly few distinct numbers.
     pairs, counts = np.unique(np.column_stack([above, below]), axis=0, return_counts=True)
-    pairs, counts = np.vstack([pairs, worst]), np.r_[counts, 1]
-    draw = np.random.default_rng(seed)
-    ratios = []
-    block = max(1, _BLOCK // counts.size)
-    for start in range(0, _DRAWS, block):
-        weights = draw.standard_gamma(counts, size=(min(block, _DRAWS - start), counts.size))
-        sums = weights @ pairs
-        ratios.append(sums[:, 0] / np.maximum(sums[:, 1], np.finfo(float).tiny))
-    return float(np.quantile(np.concatenate(ratios), level))
+    a, b = np.vstack([pairs, worst]).T
+    times = np.r_[counts, 1].astype(float)
+    some = b > 0
+    if not some.any():
+        return 0.0 if not a.any() else math.inf
+    ratios = a[some] / b[some]
+    low, high = float(ratios.min()), float(ratios.max())
+    if (a[~some] > 0).any():  # the ratio may exceed that of every pair
+        high = max(high, 1e-300)
+        while _distribution(high, a, b, times) < level and high < 1e300:
+            high *= 2
+    if not low < high:
+        return low
+    if _distribution(high, a, b, times) <= level:
+        return high
+    return float(
+        brentq(lambda t: _distribution(t, a, b, times) - level, low, high, xtol=1e-12 * high, rtol=1e-12)
+    )
+
+
+def _distribution(t: float, a: FloatArray, b: FloatArray, times: FloatArray) -> float:
+    """P(Σ G_i a_i / Σ G_i b_i ≤ t) with G_i ~ Gamma(times_i), by the saddlepoint formula."""
+    from scipy.optimize import brentq
+
+    d = a - t * b
+    size = float(np.abs(d).max())
+    if size == 0:
+        return 1.0
+    d = d / size
+    low, high = float(d.min()), float(d.max())
+    if low >= 0:
+        return 0.0
+    if high <= 0:
+        return 1.0
+    inside = 1 - 1e-12
+    s = float(
+        brentq(lambda s: float((times * d / (1 - s * d)).sum()), inside / low, inside / high, xtol=1e-14)
+    )
+    cumulant = -float((times * np.log1p(-s * d)).sum())
+    curvature = float((times * (d / (1 - s * d)) ** 2).sum())
+    w, v = math.copysign(math.sqrt(max(-2 * cumulant, 0.0)), s), s * math.sqrt(curvature)
+    normal = 0.5 * math.erfc(-w / math.sqrt(2))
+    if abs(w) < 1e-4:  # at the mean the correction is 0/0
+        return normal
+    return normal + math.exp(-w * w / 2) / math.sqrt(2 * math.pi) * (1 / w - 1 / v)
 
 
 def _sample(name: str, values: FloatArray) -> FloatArray:

@@ -107,6 +107,8 @@ class Sample:
         single_quality: ``(n, K)`` quality of every model's answer.
         single_cost: ``(n, K)`` cost of every model's call.
         models: names of the K models.
+        most_cost: the most that any prompt cost the policy, held out or not; cost bounds take it for the most that
+            one query can cost.
     """
 
     quality: FloatArray
@@ -114,6 +116,7 @@ class Sample:
     single_quality: FloatArray
     single_cost: FloatArray
     models: tuple[str, ...]
+    most_cost: float
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,6 @@ class Terms:
         target: what the policy is to reach, None to state bounds only.
         reference: name of the model that ratios compare with.
         scorer: name of what measured quality.
-        most_cost: the highest cost that one query can have.
         unit: what costs are counted in.
         confidence: that both bounds hold.
     """
@@ -132,7 +134,6 @@ class Terms:
     target: Target | None
     reference: str
     scorer: str
-    most_cost: float
     unit: Literal["usd", "seconds"] = "usd"
     confidence: float = 0.95
 
@@ -176,10 +177,10 @@ def certify(candidates: Sequence[Sample], terms: Terms) -> tuple[int, Certificat
         target="" if terms.target is None else in_words(terms.target, terms.reference),
         reached=reached,
         reference=terms.reference,
-        most_cost=terms.most_cost,
+        most_cost=sample.most_cost,
         candidates=len(candidates),
         sharper=_sharper(numbers["relative_quality"], sample.quality.size),
-        assumptions=_assumptions(terms, len(candidates)),
+        assumptions=_assumptions(terms, sample.most_cost, len(candidates)),
         **numbers,
     )
 
@@ -244,14 +245,14 @@ def _bound(number: _Number, sample: Sample, terms: Terms, alpha: float) -> Bound
     if number == "quality":
         return Bound(measured=float(sample.quality.mean()), bound=lower_mean(sample.quality, 1 - alpha))
     if number == "cost":
-        bound = upper_mean(sample.cost, 1 - alpha, worst=terms.most_cost)
+        bound = upper_mean(sample.cost, 1 - alpha, worst=sample.most_cost)
         return Bound(measured=float(sample.cost.mean()), bound=bound)
     if (sample.quality == reference_quality).all() and (sample.cost == reference_cost).all():
         return Bound(measured=1.0, bound=1.0)  # the policy is the reference model, which needs no sample
     if number == "relative_quality":
         bound = lower_ratio(sample.quality, reference_quality, 1 - alpha, worst=(0.0, 1.0))
         return Bound(measured=_ratio(sample.quality, reference_quality), bound=min(bound, _FAR))
-    bound = upper_ratio(sample.cost, reference_cost, 1 - alpha, worst=(terms.most_cost, 0.0))
+    bound = upper_ratio(sample.cost, reference_cost, 1 - alpha, worst=(sample.most_cost, 0.0))
     return Bound(measured=_ratio(sample.cost, reference_cost), bound=min(bound, _FAR))
 
 
@@ -280,7 +281,7 @@ def _sharper(bound: Bound, prompts: int) -> tuple[Sharper, ...]:
     )
 
 
-def _assumptions(terms: Terms, candidates: int) -> tuple[str, ...]:
+def _assumptions(terms: Terms, most_cost: float, candidates: int) -> tuple[str, ...]:
     said = [
         "New queries come from the same source as the held-out prompts, independently of each other.",
         f"Quality is what the scorer {terms.scorer!r} says"
@@ -289,7 +290,7 @@ def _assumptions(terms: Terms, candidates: int) -> tuple[str, ...]:
             if terms.scorer.startswith("agreement:")
             else "."
         ),
-        f"No query costs more than {terms.most_cost:.4g} {terms.unit}, the most any prompt cost with all models run.",
+        f"No query costs more than {most_cost:.4g} {terms.unit}, the most that any of the prompts cost.",
         "Models, prices and prompts stay as they were.",
     ]
     if candidates > 1:

@@ -17,8 +17,8 @@ from cascade_core.errors import CalibrationError
 from cascade_core.policy import Policy
 
 Status = Literal["holds", "doubtful", "broken"]
-"""``broken``: the new data contradict the bound, at the certificate's confidence; ``doubtful``: they miss it by no more
-than chance may explain."""
+"""``broken``: new data contradict the bound at the certificate's confidence; ``doubtful``: they miss it, by no more than
+chance may explain."""
 
 _ORDER: tuple[Status, ...] = ("holds", "doubtful", "broken")
 
@@ -68,7 +68,7 @@ def check(policy: Policy, table: AnswerTable) -> Check:
     new = sample(policy, unseen(policy, complete(table, policy.names)))
     k = new.models.index(promised.reference)
     reference_quality, reference_cost = new.single_quality[:, k], new.single_cost[:, k]
-    most = max(promised.most_cost, float(new.single_cost.sum(axis=1).max()))
+    most = max(promised.most_cost, new.most_cost)
     level = _level(promised, len(new.quality), numbers=4)
     return Check(
         len(new.quality),

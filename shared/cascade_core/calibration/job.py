@@ -13,21 +13,21 @@ from cascade_core.calibration.certificate import Certificate, Terms, certify
 from cascade_core.calibration.collection import Ask, Progress, acollect, run_blocking
 from cascade_core.calibration.fit import Fit, Frontier, fit
 from cascade_core.calibration.prompts import checked_prompts
-from cascade_core.calibration.replay import mark, sample
+from cascade_core.calibration.replay import complete, estimates_of, mark, sample
 from cascade_core.calibration.scoring import as_scorer, score_table
 from cascade_core.calibration.store import GIVEN, Store, fingerprint
 from cascade_core.calibration.table import AnswerTable
 from cascade_core.calibration.targets import Budget, RelativeQuality, Savings, Target
 from cascade_core.policy import Policy
 from cascade_core.pricing import prices_of
-from cascade_core.strategies import PricedStrategy, Strategy, ThresholdCascade
+from cascade_core.tuning import Curve
 from cascade_core.values import Price, Query
 
 STORE = "calibration.sqlite"
 """File that answers are kept in where the user names none."""
 
-_MARGINS = (0.1, 0.3, 0.5, 0.7, 0.85)
-"""λ of the candidates that are tried before the tuned policy, as parts of its λ, the safest first."""
+_MARGINS = (1.0, 0.7, 0.45, 0.28, 0.16, 0.08)
+"""How far careful versions go beyond the target, as a part of the way to the best quality or the least cost."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,44 +204,46 @@ def calibrate_table(
         True
     """
     fitted = fit(table, target, **options)
-    careful = _careful(fitted.policy, target) if guarantee else []
-    policies = [*careful, fitted.policy]
-    terms = Terms(
-        target=target,
-        reference=_reference(target, fitted.held_out),
-        scorer=scorer,
-        most_cost=float(np.nansum(table.cost, axis=1).max()),
-        unit=table.unit,
-        confidence=confidence,
-    )
-    samples = [sample(policy, fitted.held_out) for policy in policies]
-    chosen, certificate = certify(samples, terms)
-    held_out = set(fitted.held_out.ids)
+    policies = [*(careful_versions(fitted.policy, fitted.curve, target) if guarantee else ()), fitted.policy]
+    whole = complete(table, fitted.policy.names)
+    ids = set(fitted.held_out.ids)
+    rows = np.array([n for n, key in enumerate(whole.ids) if key in ids])
+    estimates = estimates_of(fitted.policy.estimator, whole)
+    samples = [sample(policy, whole, rows, estimates) for policy in policies]
+    reference = _reference(target, fitted.held_out)
+    chosen, certificate = certify(samples, Terms(target, reference, scorer, table.unit, confidence))
     policy = replace(
         policies[chosen],
         certificate=certificate.model_dump(mode="json"),
         provenance={
             **fitted.policy.provenance,
             **({"remarks": dict(remarks)} if remarks else {}),
-            "fitted_on": sorted(mark(key) for key in table.ids if key not in held_out),
+            "fitted_on": sorted(mark(key) for key in table.ids if key not in ids),
         },
     )
     return Calibration(policy, certificate, fitted, table, remarks or {})
 
 
-def _careful(policy: Policy, target: Target) -> list[Policy]:
-    """Versions of a policy that are surer to reach the target, the surest first."""
-    spend_less = isinstance(target, (Budget, Savings))
-    strategy = policy.strategy
-    versions: list[Strategy] = []
-    if isinstance(strategy, PricedStrategy):
-        lam = float(strategy.lam)
-        versions = [strategy.with_knob(lam / part if spend_less else lam * part) for part in _MARGINS]
-    elif isinstance(strategy, ThresholdCascade):
-        threshold = float(np.mean(strategy.threshold))
-        end = 0.0 if spend_less else 1.0
-        versions = [strategy.with_knob(end + (threshold - end) * part) for part in _MARGINS]
-    return [replace(policy, strategy=version, alternative=None, gamma=0.0) for version in versions]
+def careful_versions(policy: Policy, curve: Curve, target: Target) -> list[Policy]:
+    """The policy tuned to more than the target asks for, the surest to reach it first.
+
+    Args:
+        policy: the policy that reaches the target on average.
+        curve: its strategy at every value of its knob.
+        target: the target.
+    """
+    versions = []
+    for margin in _MARGINS:
+        if isinstance(target, (Budget, Savings)):
+            spent = float(policy.provenance["expected_cost"])
+            tuned = curve.at_budget(spent - margin * (spent - float(curve.cost.min())))
+        else:
+            reached = float(policy.provenance["expected_quality"])
+            tuned = curve.at_quality(reached + margin * (float(curve.quality.max()) - reached))
+        versions.append(
+            replace(policy, strategy=tuned.strategy, alternative=tuned.alternative, gamma=tuned.gamma)
+        )
+    return versions
 
 
 def _reference(target: Target, table: AnswerTable) -> str:

@@ -80,7 +80,7 @@ _TIMES = (("start_time", "end_time"), ("startTime", "endTime"))
 
 
 def read_logs(path: str | os.PathLike[str], *, prices: Mapping[str, Price] | None = None) -> AnswerTable:
-    """Table of the model calls in a log: ``.jsonl``, or ``.json`` with a list, bare or as ``data``, ``runs``, ``spans``.
+    """Table of the model calls in a log: ``.jsonl``, or ``.json`` with a list of records.
 
     Raises:
         CalibrationError: not JSON, or no model call with a query, a model and an answer in it.

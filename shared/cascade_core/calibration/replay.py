@@ -75,19 +75,19 @@ def complete(table: AnswerTable, models: tuple[str, ...]) -> AnswerTable:
 
 
 def replayed(
-    policy: Policy, table: AnswerTable, *, by_draw: bool = False
+    policy: Policy, table: AnswerTable, estimates: Estimates | None = None
 ) -> tuple[Outcome, FloatArray, FloatArray]:
-    """What a policy does with a complete table.
+    """What a policy does with a complete table of its models, in its order.
 
     Args:
         policy: the policy.
-        table: answers of its models, in its order.
-        by_draw: decide each query by the strategy its id draws; else quality and cost are expected over the draw.
+        table: the answers.
+        estimates: of the table by the policy's estimator, if they are at hand.
 
     Returns:
-        The outcome under the strategy drawn, and ``(N,)`` quality and cost.
+        The outcome under the strategy that each query's id draws; ``(N,)`` quality and cost expected over the draw.
     """
-    estimates = estimates_of(policy.estimator, table)
+    estimates = estimates or estimates_of(policy.estimator, table)
     first = simulate(policy.strategy, estimates, table.quality, table.cost)
     if policy.alternative is None:
         return first, first.quality, first.cost
@@ -99,17 +99,25 @@ def replayed(
         quality=np.where(drawn, other.quality, first.quality),
         cost=np.where(drawn, other.cost, first.cost),
     )
-    if by_draw:
-        return outcome, outcome.quality, outcome.cost
     quality = first.quality + policy.gamma * (other.quality - first.quality)
     cost = first.cost + policy.gamma * (other.cost - first.cost)
     return outcome, quality, cost
 
 
-def sample(policy: Policy, table: AnswerTable) -> Sample:
-    """What a certificate looks at: the policy on a complete table, beside the models alone."""
-    _, quality, cost = replayed(policy, table)
-    return Sample(quality, cost, table.quality, table.cost, table.models)
+def sample(
+    policy: Policy, table: AnswerTable, held_out: IntArray | None = None, estimates: Estimates | None = None
+) -> Sample:
+    """What a certificate looks at: the policy on the held-out rows of a complete table, beside the models alone."""
+    rows = np.arange(len(table)) if held_out is None else held_out
+    _, quality, cost = replayed(policy, table, estimates)
+    return Sample(
+        quality=quality[rows],
+        cost=cost[rows],
+        single_quality=table.quality[rows],
+        single_cost=table.cost[rows],
+        models=table.models,
+        most_cost=float(cost.max()),
+    )
 
 
 def mark(key: str) -> str:
