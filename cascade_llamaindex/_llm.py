@@ -72,7 +72,20 @@ class CascadeLLM(FunctionCallingLLM):
         ConfigurationError: fewer than two models, two with one name, something that is not an LLM.
         PolicyError: a policy made for other models, or a file that cannot be read.
 
-    Example:
+    Examples:
+        ```python
+        from llama_index.core import Document, Settings, SummaryIndex
+        from llama_index.llms.openai import OpenAI
+
+        from cascade_llamaindex import CascadeLLM
+
+        Settings.llm = CascadeLLM(
+            [OpenAI(model="gpt-5-nano", logprobs=True), OpenAI(model="gpt-5")], policy="policy.json"
+        )
+        index = SummaryIndex.from_documents([Document(text="The sky is blue.")])
+        print(index.as_query_engine().query("What colour is the sky?"))
+        ```
+
         >>> from llama_index.core.llms import ChatMessage, MockLLM
         >>> from cascade_core import ModelSpec, Policy
         >>> policy = Policy.uncalibrated([ModelSpec(name="small"), ModelSpec(name="large")])

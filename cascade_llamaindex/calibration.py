@@ -69,6 +69,21 @@ def calibrate(
         ConfigurationError: models, scorer or target are not what they should be.
         CalibrationError: the prompts are unusable or a model keeps failing; what was collected stays in the store.
         InfeasibleTargetError: the target is beyond reach; says the best that can be had and at what price.
+
+    Examples:
+        ```python
+        from llama_index.llms.openai import OpenAI
+
+        from cascade_core.calibration import RelativeQuality
+        from cascade_llamaindex import CascadeLLM, calibrate
+
+        models = [OpenAI(model="gpt-5-nano", logprobs=True), OpenAI(model="gpt-5")]
+        prompts = [{"text": f"What is {n} + {n * n}?", "reference": str(n + n * n)} for n in range(40)]
+        found = calibrate(models, prompts, "exact", RelativeQuality(0.98, of="gpt-5"))
+        print(found.certificate)
+        found.policy.save("policy.json")
+        llm = CascadeLLM(models, "policy.json")
+        ```
     """
     members = _members(llms)
     # Threads, not an event loop of our own: clients keep their connections for the loop they were first used in.

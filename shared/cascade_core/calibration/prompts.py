@@ -24,7 +24,7 @@ class Prompt(Query):
 
 
 def checked_prompts(prompts: Iterable[str | Query | Mapping[str, Any]]) -> list[Prompt]:
-    """Prompts from texts, queries or mappings (``text`` or ``query``, ``reference``, ``id``, …).
+    """Prompts from texts, queries or mappings (``text`` or ``query``, ``reference``, ``id``, ``features``).
 
     A prompt that is there twice, with the same text and reference, is kept once.
 
@@ -91,10 +91,15 @@ def _prompt(given: str | Query | Mapping[str, Any], number: int) -> Prompt:
         text, reference, key = _first(given, _TEXT), _first(given, _REFERENCE), _first(given, _ID)
         if not isinstance(text, str):
             raise CalibrationError(f"prompt {number} has no text: expected one of the columns {list(_TEXT)}")
+        features = _first(given, ("features",)) or {}
+        if not isinstance(features, Mapping):
+            got = type(features).__name__
+            raise CalibrationError(f"prompt {number} has features of type {got}: expected a mapping to numbers")
         prompt = Prompt(
             text=text,
             reference=None if reference is None else str(reference),
             id="" if key is None else str(key),
+            features={str(name): float(value) for name, value in features.items()},
         )
     else:
         raise CalibrationError(
