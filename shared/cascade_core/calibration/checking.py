@@ -17,8 +17,8 @@ from cascade_core.errors import CalibrationError
 from cascade_core.policy import Policy
 
 Status = Literal["holds", "doubtful", "broken"]
-"""``broken``: new data contradict the bound at the certificate's confidence; ``doubtful``: they miss it, by no more than
-chance may explain."""
+"""``broken``: new data contradict the bound at the certificate's confidence; ``doubtful``: they miss it, but no more
+than chance may explain."""
 
 _ORDER: tuple[Status, ...] = ("holds", "doubtful", "broken")
 

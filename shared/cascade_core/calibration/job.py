@@ -232,14 +232,15 @@ def careful_versions(policy: Policy, curve: Curve, target: Target) -> list[Polic
         curve: its strategy at every value of its knob.
         target: the target.
     """
+    least, best = float(curve.cost.min()), float(curve.quality.max())
     versions = []
     for margin in _MARGINS:
         if isinstance(target, (Budget, Savings)):
             spent = float(policy.provenance["expected_cost"])
-            tuned = curve.at_budget(spent - margin * (spent - float(curve.cost.min())))
+            tuned = curve.at_budget(max(spent - margin * (spent - least), least))
         else:
             reached = float(policy.provenance["expected_quality"])
-            tuned = curve.at_quality(reached + margin * (float(curve.quality.max()) - reached))
+            tuned = curve.at_quality(min(reached + margin * (best - reached), best))
         versions.append(
             replace(policy, strategy=tuned.strategy, alternative=tuned.alternative, gamma=tuned.gamma)
         )
