@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 from cascade_core import Health
 
 
@@ -59,3 +62,13 @@ def test_the_pause_doubles_up_to_five_minutes():
         health.failed("a")
     clock.now = 30.0 + 301.0
     assert health.down() == frozenset()
+
+
+def test_a_copy_starts_without_failures():
+    health = Health()
+    for _ in range(3):
+        health.failed("a")
+    assert health.down() == {"a"}
+    for twin in (copy.deepcopy(health), pickle.loads(pickle.dumps(health))):
+        assert twin.down() == frozenset()
+        twin.failed("a")

@@ -111,3 +111,11 @@ def test_a_policy_for_other_models_is_refused(policy, tmp_path):
 def test_the_models_names_are_checked(names, message):
     with pytest.raises(ConfigurationError, match=message):
         Policy.uncalibrated([ModelSpec(name=name) for name in names])
+
+
+def test_a_model_that_is_down_is_left_out_unless_nothing_else_is_left(policy):
+    assert policy.start("q", down={"small"}).next().model == "large"
+    assert policy.start("q", only=["small"], down={"small"}).next().model == "small"
+    assert policy.start("q", down={"small", "large"}).next().model == "small"
+    with pytest.raises(ConfigurationError, match="'huge'"):
+        policy.start("q", down={"huge"})
