@@ -62,7 +62,7 @@ class Belief:
             return np.abs(own)
         best = np.where(ran, self.mean, -np.inf).argmax(axis=1)
         carried = self.step[np.arange(best.size), :, best]
-        return np.abs(own - np.where(ran.any(axis=1)[:, None], carried, 0.0))
+        return np.abs(own - np.where(ran.any(axis=1, keepdims=True), carried, 0.0))
 
     @classmethod
     def independent(cls, mean: FloatArray, sd: FloatArray) -> Belief:

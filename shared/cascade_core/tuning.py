@@ -32,6 +32,9 @@ from cascade_core.strategies import (
 )
 
 _POINTS = 48
+_ROUNDING = 1e-5
+"""What a budget may be exceeded by, so that the one an error message states, in six digits, is feasible."""
+
 _FOLDS = 5
 _STEP_FACTORS = (0.6, 1.6)
 """λ of the second and later calls over that of the first, tried by :func:`refine`."""
@@ -139,7 +142,7 @@ class Curve:
         self, cost: FloatArray, quality: FloatArray, budget: float, exact: bool = False
     ) -> tuple[int, int, float]:
         """Dearer point, cheaper point and γ; ``cost`` and ``quality`` ``(L,)`` may be of a part of the queries."""
-        affordable = cost <= budget
+        affordable = cost <= budget * (1 + _ROUNDING)
         if not affordable.any():
             raise InfeasibleTargetError(
                 f"a budget of {budget:.6g} a query is less than the cheapest way to answer, {cost.min():.6g} a query "

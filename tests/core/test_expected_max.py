@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -22,7 +24,7 @@ def fine_quadrature(mean: np.ndarray, sd: np.ndarray, floor: float) -> float:
     cuts = np.unique(np.clip(np.r_[low, high, (mean + sd * np.arange(-9, 10)[:, None]).ravel()], low, high))
     x, weight = np.polynomial.legendre.leggauss(40)
     total = low
-    for left, right in zip(cuts[:-1], cuts[1:], strict=True):
+    for left, right in pairwise(cuts):
         points = (left + right) / 2 + (right - left) / 2 * x
         below = ndtr((points[:, None] - mean) / sd).prod(axis=1)
         total += float(((1 - below) * weight).sum()) * (right - left) / 2

@@ -462,7 +462,7 @@ def _fit_agreement(agree: NDArray[np.int8] | None, y: FloatArray) -> FloatArray 
     equal = np.einsum("nij,nia,njb->ijab", ((agree == 1) & known).astype(float), one_hot, one_hot)
     overall = equal.sum() / max(total.sum(), 1.0)
     pooled = (equal.sum(axis=(0, 1)) + 10 * overall) / (total.sum(axis=(0, 1)) + 10)
-    rate = np.clip((equal + 10 * pooled) / (total + 10), 0.005, 0.995)
+    rate: FloatArray = np.clip((equal + 10 * pooled) / (total + 10), 0.005, 0.995)
     rate[total.sum(axis=(2, 3)) == 0] = np.clip(overall, 0.005, 0.995)  # never compared: tells nothing
     return rate
 

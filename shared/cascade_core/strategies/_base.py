@@ -22,6 +22,7 @@ from cascade_core.belief import Belief, BoolArray, FloatArray, IntArray
 from cascade_core.errors import ArrayError, ConfigurationError
 
 STOP = -1
+_ONE = np.arange(1)
 
 AnyStrategy = TypeVar("AnyStrategy", bound="Strategy")
 
@@ -76,27 +77,28 @@ class Strategy(ABC):
         choice = self._next(belief, costs, ran, open_, np.arange(decisions) if rows is None else rows)
         return np.where(some if rows is None else some[rows], choice, STOP)
 
+    def decide(self, belief: Belief, costs: FloatArray, ran: BoolArray, allowed: BoolArray) -> int:
+        """:meth:`next_model` of one query (N = 1), without a look at arrays that an episode has made itself.
+
+        ``allowed`` marks none of the models that have run.
+        """
+        open_ = self._open(~allowed, ran)
+        return int(self._next(belief, costs, ran, open_, _ONE)[0]) if open_.any() else STOP
+
     def is_final(
-        self,
-        belief: Belief,
-        costs: FloatArray,
-        ran: BoolArray,
-        model: IntArray,
-        allowed: BoolArray | None = None,
-        foreseen: Belief | None = None,
-    ) -> BoolArray:
-        """``(N,)`` whether the strategy certainly stops after running ``model`` (``(N,)``), whatever comes back.
+        self, costs: FloatArray, ran: BoolArray, model: int, allowed: BoolArray, foreseen: Belief | None
+    ) -> bool:
+        """Whether the strategy certainly stops on one query (N = 1) after running ``model``, whatever comes back.
 
         So it does if no other model may run afterwards, or if what will be believed then is known beforehand,
-        because the answer can teach nothing: ``foreseen``, see :meth:`Evidence.foreseen`.
+        because the answer can teach nothing: ``foreseen``, see :meth:`Evidence.foreseen`. ``allowed`` marks the
+        models that may run afterwards.
         """
-        after = np.array(ran, dtype=bool)
-        after[np.arange(ran.shape[0]), model] = True
-        costs, open_ = self._checked(belief, costs, after, allowed)
-        last: BoolArray = np.asarray(~open_.any(axis=1), dtype=bool)
-        if foreseen is not None:
-            last = last | (self.next_model(foreseen, costs, after, allowed) == STOP)
-        return last
+        after = ran.copy()
+        after[0, model] = True
+        if foreseen is None:
+            return not self._open(~allowed, after).any()
+        return self.decide(foreseen, costs, after, allowed) == STOP
 
     def answer(self, belief: Belief, ran: BoolArray) -> IntArray:
         """``(N,)`` the model whose answer is returned: the best post-hoc estimate among those that ran (recall)."""
@@ -194,7 +196,7 @@ class PricedStrategy(Strategy):
         if self.step_factors:
             factors = np.asarray(self.step_factors, dtype=float)
             lam = lam * factors[np.minimum(ran.sum(axis=1), factors.size - 1)][rows]
-        return np.broadcast_to(lam, rows.shape)[:, None]
+        return (lam + np.zeros(rows.size))[:, None]
 
 
 def in_order(order: tuple[int, ...] | None, models: int) -> IntArray:

@@ -29,6 +29,6 @@ class SingleModel(Strategy):
     def _next(
         self, belief: Belief, costs: FloatArray, ran: BoolArray, open_: BoolArray, rows: IntArray
     ) -> IntArray:
-        wanted = np.broadcast_to(np.asarray(self.model, dtype=np.intp), rows.shape)
+        wanted = np.zeros_like(rows) + self.model
         instead = np.where(open_, belief.mean, -np.inf).argmax(axis=1)[rows]
         return np.where(open_[rows, wanted], wanted, instead)

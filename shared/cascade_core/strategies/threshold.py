@@ -40,7 +40,7 @@ class ThresholdCascade(Strategy):
     ) -> IntArray:
         order = in_order(self.order, ran.shape[1])
         following = order[open_[:, order].argmax(axis=1)]
-        threshold = np.broadcast_to(np.asarray(self.threshold, dtype=float), rows.shape)
+        threshold = np.asarray(self.threshold, dtype=float)
         if self.step_offsets:
             offsets = np.asarray(self.step_offsets, dtype=float)
             calls = np.maximum(ran.sum(axis=1) - 1, 0)
