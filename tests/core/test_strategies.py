@@ -181,7 +181,8 @@ def test_the_limit_on_models_holds(strategy: Strategy) -> None:
     belief = Belief.independent(np.full((1, 4), 0.2), np.full((1, 4), 0.4))
     ran = np.array([[True, True, False, False]])
     assert limited.next_model(belief, np.full((1, 4), 0.001), ran).tolist() == [STOP]
-    assert limited.is_final(belief, np.full((1, 4), 0.001), ran & [[True, False] * 2], np.array([1])).all()
+    one = np.array([[True, False, False, False]])
+    assert limited.is_final(np.full((1, 4), 0.001), one, 1, ~(ran | one), None)
 
 
 @pytest.mark.parametrize("strategy", ALL, ids=by_name)
@@ -300,3 +301,26 @@ def test_the_margin_rule_returns_the_second_answer_and_looks_at_no_third_model()
 def test_the_registry_knows_every_strategy_by_its_name() -> None:
     names = {"single", "routing", "threshold", "margin", "cascading", "cascade_routing", "index"}
     assert set(STRATEGIES) == names
+
+
+@pytest.mark.parametrize("strategy", ALL, ids=by_name)
+def test_one_query_is_decided_as_among_many(strategy: Strategy) -> None:
+    random = np.random.default_rng(5)
+    belief = Belief.independent(random.uniform(0, 1, (30, 4)), random.uniform(0, 0.4, (30, 4)))
+    costs, ran = random.uniform(0.01, 1, (30, 4)), random.random((30, 4)) < 0.3
+    many = strategy.next_model(belief, costs, ran)
+    for n in range(30):
+        alone = Belief(belief.mean[[n]], belief.step[[n]])
+        assert strategy.decide(alone, costs[[n]], ran[[n]], ~ran[[n]]) == many[n]
+
+
+def test_a_call_is_final_if_nothing_may_follow_or_its_answer_can_teach_nothing() -> None:
+    costs, nothing = np.full((1, 2), 0.1), np.zeros((1, 2), dtype=bool)
+    rest = np.array([[False, True]])
+    sure = Belief.independent(np.array([[0.9, 0.5]]), np.zeros((1, 2)))
+    open_question = Belief.independent(np.array([[0.5, 0.9]]), np.zeros((1, 2)))
+    assert Routing(lam=1.0).is_final(costs, nothing, 0, rest, None)
+    assert not IndexPolicy(lam=1.0).is_final(costs, nothing, 0, rest, None)
+    assert IndexPolicy(lam=1.0).is_final(costs, nothing, 0, rest, sure)
+    assert not IndexPolicy(lam=1.0).is_final(costs, nothing, 0, rest, open_question)
+    assert IndexPolicy(lam=1.0).is_final(costs, nothing, 0, np.zeros((1, 2), dtype=bool), None)
