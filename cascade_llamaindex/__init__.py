@@ -22,7 +22,7 @@ from cascade_llamaindex.events import CascadeDecisionEvent
 from cascade_llamaindex.signals import RetrievalSignals, query_signals, retrieval_features
 
 if TYPE_CHECKING:
-    from cascade_llamaindex.calibration import acalibrate, calibrate, scorer_of
+    from cascade_llamaindex.calibration import acalibrate, ask_with, calibrate, scorer_of
 
 __all__ = [
     "CascadeDecisionEvent",
@@ -30,6 +30,7 @@ __all__ = [
     "RetrievalSignals",
     "UncalibratedWarning",
     "acalibrate",
+    "ask_with",
     "calibrate",
     "query_signals",
     "retrieval_features",

@@ -23,6 +23,7 @@ from cascade_llamaindex._members import by_name
 from cascade_llamaindex._messages import copied, query_of
 
 if TYPE_CHECKING:
+    from cascade_core.calibration import Ask
     from cascade_core.values import Query
 
 MakeInput = Callable[[Prompt], "str | Sequence[ChatMessage]"]
@@ -133,6 +134,18 @@ def scorer_of(scorer: object, contexts: Callable[[Prompt], Sequence[str]] | None
         scale = (1.0, 5.0) if isinstance(scorer, CorrectnessEvaluator) else (0.0, 1.0)
         return Evaluator(scorer, scale=scale, contexts=contexts)
     return as_scorer(scorer)
+
+
+def ask_with(llm: LLM) -> Ask:
+    """A model as :func:`cascade_core.calibration.collect` and the judges of that package take it.
+
+    Example:
+        >>> from cascade_core.calibration import Prompt
+        >>> from llama_index.core.llms import MockLLM
+        >>> ask_with(MockLLM())(Prompt(text="well said")).text
+        'user: well said\\nassistant: '
+    """
+    return _ask(llm, None)
 
 
 def _members(llms: CascadeLLM | Sequence[LLM] | Mapping[str, LLM]) -> dict[str, LLM]:
