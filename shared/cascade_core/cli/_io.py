@@ -77,7 +77,7 @@ def load_table(where: str, *, unit: str = "usd", prices: Mapping[str, Price] | N
     """Table from a store, a table's file, or a log of a tracing tool."""
     path = Path(where)
     suffix = path.suffix.lower()
-    if "://" in where or suffix in (".sqlite", ".sqlite3", ".db"):
+    if is_store(where):
         with Store(where, create=False) as store:
             return store.table(unit="seconds" if unit == "seconds" else "usd")
     if suffix == ".json" or (suffix in (".jsonl", ".ndjson") and not _is_table(path)):
@@ -85,6 +85,11 @@ def load_table(where: str, *, unit: str = "usd", prices: Mapping[str, Price] | N
 
         return read_logs(path, prices=prices)
     return AnswerTable.read(path, unit="seconds" if unit == "seconds" else "usd", prices=prices)
+
+
+def is_store(where: str) -> bool:
+    """Whether a place is a store rather than a file of answers."""
+    return "://" in where or Path(where).suffix.lower() in (".sqlite", ".sqlite3", ".db")
 
 
 def _is_table(path: Path) -> bool:
