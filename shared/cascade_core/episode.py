@@ -60,8 +60,9 @@ class Episode:
         self._costs = self._evidence.costs()
         self._first_costs = self._costs
         shape = (1, len(self._names))
-        self._allowed = np.array([[name in allowed for name in self._names]])
+        self._allowed: BoolArray = np.array([[name in allowed for name in self._names]])
         self._usable: BoolArray = np.zeros(shape, dtype=bool)
+        self._answers = 0
         self._unusable: list[int] = []
         self._failures: dict[str, BaseException] = {}
         self._calls: list[CallRecord] = []
@@ -91,7 +92,7 @@ class Episode:
         belief = self._belief()
         self._costs = self._evidence.costs()
         open_ = self._open()
-        model = STOP if self._final else self._decide(belief, open_, self._usable)
+        model = STOP if self._final else self._strategy.decide(belief, self._costs, self._usable, open_)
         if model == STOP:
             return self._end(*self._best(belief, open_))
         self._calling = model
@@ -102,7 +103,7 @@ class Episode:
                 expected_cost=float(self._costs[0, model]) if self._policy.priced else None,
             )
         )
-        self._final = self._is_final(belief, model)
+        self._final = self._is_final(model)
         return Call(model=self._names[model], final=self._final)
 
     def observe(self, answer: Answer, *, released: bool = False) -> None:
@@ -122,6 +123,7 @@ class Episode:
         usable = released or not (answer.parse_error or (not answer.text.strip() and not answer.tool_calls))
         if usable:
             self._usable[0, model] = True
+            self._answers += 1
             self._evidence.observe(model, answer)
             self._known = None
             quality = float(self._belief().mean[0, model])
@@ -187,11 +189,6 @@ class Episode:
             self._known = self._evidence.belief()
         return self._known
 
-    def _decide(self, belief: Belief, open_: BoolArray, ran: BoolArray) -> int:
-        if not open_.any():
-            return STOP
-        return int(self._strategy.next_model(belief, self._costs, ran, open_)[0])
-
     def _open(self, called: int | None = None) -> BoolArray:
         """Models that may be called now, or after ``called`` has been."""
         calls = len(self._calls) + (called is not None)
@@ -209,23 +206,22 @@ class Episode:
         return open_
 
     def _answered(self, called: int | None) -> bool:
-        return bool(self._usable.any()) or called is not None
+        return self._answers > 0 or called is not None
 
-    def _is_final(self, belief: Belief, model: int) -> bool:
+    def _is_final(self, model: int) -> bool:
         most = self._strategy.max_models
-        if most is not None and int(self._usable.sum()) + 1 >= most:
+        if most is not None and self._answers + 1 >= most:
             return True
         after = self._open(called=model)
         if not after.any():
             return True
         foreseen = self._evidence.foreseen(model)
-        called = np.array([model])
-        return bool(self._strategy.is_final(belief, self._costs, self._usable, called, after, foreseen)[0])
+        return self._strategy.is_final(self._costs, self._usable, model, after, foreseen)
 
     # -- stopping ------------------------------------------------------------------------------------------------
 
     def _best(self, belief: Belief, open_: BoolArray) -> tuple[int, StopReason]:
-        if self._usable.any():
+        if self._answers:
             model = int(self._strategy.answer(belief, self._usable)[0])
             if self._calls[-1].error is not None and not open_.any():
                 return model, "failed"

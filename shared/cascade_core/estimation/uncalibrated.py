@@ -56,12 +56,13 @@ class Uncalibrated(Estimator):
 
     def __init__(self, prices: tuple[Price | None, ...]) -> None:
         self.prices = prices
-        self._ranks = np.linspace(0.5, 0.9, len(prices))[None, :]
+        ranks = np.linspace(0.5, 0.9, len(prices))[None, :]
+        self._prior = Belief.independent(ranks, np.full(ranks.shape, 0.3))
         self._priced = all(price is not None for price in prices)
 
     def start(self, query: Query) -> Evidence:
         """Evidence without any answer."""
-        return _Confidences(self, query)
+        return _Confidences(self._prior, self._costs_of(query))
 
     def _costs_of(self, query: Query) -> FloatArray:
         if not self._priced:
@@ -80,21 +81,26 @@ class Uncalibrated(Estimator):
 
 
 class _Confidences(Evidence):
-    def __init__(self, estimator: Uncalibrated, query: Query) -> None:
-        self._mean = estimator._ranks.copy()
-        self._sd = np.full(self._mean.shape, 0.3)
-        self._costs = estimator._costs_of(query)
+    def __init__(self, belief: Belief, costs: FloatArray) -> None:
+        self._belief = belief
+        self._costs = costs
+        self._ran: list[int] = []
 
     def observe(self, model: int, answer: Answer) -> None:
         sure = confidence(answer)
-        if sure > 0:  # of answers that were not sure enough, a later model's is preferred
-            ran = self._sd[0] == 0
-            self._mean[0, ran] = np.minimum(self._mean[0, ran], sure - 1e-6)
-        self._mean[0, model] = sure
-        self._sd[0, model] = 0.0
+        mean, step = self._belief.mean.copy(), self._belief.step.copy()
+        if sure > 0 and self._ran:  # of answers that were not sure enough, a later model's is preferred
+            mean[0, self._ran] = np.minimum(mean[0, self._ran], sure - 1e-6)
+        mean[0, model] = sure
+        step[0, model] = 0.0
+        self._ran.append(model)
+        self._belief = Belief(mean, step)
 
     def belief(self) -> Belief:
-        return Belief.independent(self._mean.copy(), self._sd)
+        return self._belief
+
+    def foreseen(self, model: int) -> None:
+        return None
 
     def costs(self) -> FloatArray:
         return self._costs
