@@ -27,7 +27,7 @@ from cascade_core.calibration.replay import estimates_of, sample
 from cascade_core.errors import InfeasibleTargetError
 from cascade_core.estimation.fitting import fit_estimator
 from cascade_core.policy import ModelSpec, Policy
-from cascade_core.tuning import candidates, trace, tune
+from cascade_core.tuning import candidates, trace, tune_curves
 
 TABLES = (
     "routerbench/routerbench_0shot_3tasks.parquet",
@@ -76,17 +76,12 @@ def coverage(table: AnswerTable, given: Any) -> list[dict[str, Any]]:
         train = table.subset(order[:fitted])
         estimation = fit_estimator(train, seed=number)
         estimates = estimates_of(estimation.estimator, table)
+        known = (estimation.estimates, train.quality, train.cost)
+        curves = [trace(strategy, *known) for strategy in candidates()]
         for target in targets:
             budget, quality = resolve(target, train)
             try:
-                tuned = tune(
-                    list(candidates()),
-                    estimation.estimates,
-                    train.quality,
-                    train.cost,
-                    budget=budget,
-                    target=quality,
-                )
+                tuned = tune_curves(curves, *known, budget=budget, target=quality)
             except InfeasibleTargetError:
                 continue
             policy = Policy(
@@ -97,11 +92,10 @@ def coverage(table: AnswerTable, given: Any) -> list[dict[str, Any]]:
                 gamma=tuned.gamma,
                 provenance={"expected_cost": tuned.cost, "expected_quality": tuned.quality},
             )
-            curve = trace(tuned.strategy, estimation.estimates, train.quality, train.cost)
             reference = best if isinstance(target, RelativeQuality) else table.models[-1]
             terms = Terms(target, reference, "given", confidence=given.confidence)
             for guarantee in (False, True):
-                versions = [*careful_versions(policy, curve, target), policy] if guarantee else [policy]
+                versions = [*careful_versions(policy, curves, target), policy] if guarantee else [policy]
                 whole = [sample(version, table, order, estimates) for version in versions]
                 for _ in range(given.splits // given.fits):
                     rows = draw.integers(fitted, len(table), size=given.held_out)

@@ -313,10 +313,23 @@ def tune(
         InfeasibleTargetError: stating the cheapest feasible budget or the best quality that can be had.
         ConfigurationError: if not exactly one of ``budget`` and ``target`` is given.
     """
-    if (budget is None) == (target is None):
-        raise ConfigurationError("give either a budget or a quality target")
     several = [strategies] if isinstance(strategies, Strategy) else list(strategies)
     curves = [trace(strategy, estimates, quality, cost) for strategy in several]
+    return tune_curves(curves, estimates, quality, cost, budget=budget, target=target)
+
+
+def tune_curves(
+    curves: Sequence[Curve],
+    estimates: Estimates,
+    quality: FloatArray,
+    cost: FloatArray,
+    *,
+    budget: float | None = None,
+    target: float | None = None,
+) -> Tuned:
+    """As :func:`tune`, from the strategies' curves on these queries."""
+    if (budget is None) == (target is None):
+        raise ConfigurationError("give either a budget or a quality target")
     if budget is not None:
         feasible = [curve for curve in curves if curve.cost.min() <= budget]
         if not feasible:

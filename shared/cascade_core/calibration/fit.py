@@ -22,7 +22,7 @@ from cascade_core.policy import Limits, ModelSpec, Policy, check_names
 from cascade_core.pricing import prices_of
 from cascade_core.simulate import Outcome, simulate
 from cascade_core.strategies import STRATEGIES, Strategy
-from cascade_core.tuning import Curve, Tuned, candidates, trace, tune
+from cascade_core.tuning import Curve, Tuned, candidates, trace, tune_curves
 from cascade_core.values import Price
 
 FEWEST = 30
@@ -83,7 +83,7 @@ class Fit:
     Attributes:
         policy: the policy, not yet certified.
         tuned: its strategy, with mean cost and quality on the queries it was tuned on (cross-fitted).
-        curve: that strategy at every value of its knob, on the same queries.
+        curves: every strategy it was chosen from at every value of its knob, on the same queries.
         held_out: the queries that took no part in fitting, tuning or choosing, models in the policy's order.
         rows: their positions in the table that was fitted.
         outcome: what the policy does with them, ``(N,)`` and ``(N, K)``, mixture drawn as in service.
@@ -93,7 +93,7 @@ class Fit:
 
     policy: Policy
     tuned: Tuned
-    curve: Curve
+    curves: tuple[Curve, ...]
     held_out: AnswerTable
     rows: IntArray
     outcome: Outcome
@@ -151,7 +151,9 @@ def fit(
 
     estimation = fit_estimator(fitted, embedding=embedding, own=own, seed=seed)
     budget, quality = resolve(target, fitted)
-    tuned = tune(strategies, estimation.estimates, fitted.quality, fitted.cost, budget=budget, target=quality)
+    answers = (estimation.estimates, fitted.quality, fitted.cost)
+    curves = tuple(trace(each, *answers) for each in strategies)
+    tuned = tune_curves(curves, *answers, budget=budget, target=quality)
     known_prices = prices_of(ordered.models, prices)
     policy = Policy(
         models=tuple(ModelSpec(name=name, price=known_prices[name]) for name in ordered.models),
@@ -168,7 +170,7 @@ def fit(
     return Fit(
         policy=policy,
         tuned=tuned,
-        curve=trace(tuned.strategy, estimation.estimates, fitted.quality, fitted.cost),
+        curves=curves,
         held_out=held_out,
         rows=held_rows,
         outcome=outcome,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -20,14 +20,16 @@ from cascade_core.calibration.table import AnswerTable
 from cascade_core.calibration.targets import Budget, RelativeQuality, Savings, Target
 from cascade_core.policy import Policy
 from cascade_core.pricing import prices_of
-from cascade_core.tuning import Curve
+from cascade_core.tuning import Curve, choose
 from cascade_core.values import Price, Query
 
 STORE = "calibration.sqlite"
 """File that answers are kept in where the user names none."""
 
-_MARGINS = (1.0, 0.7, 0.45, 0.28, 0.16, 0.08)
-"""How far careful versions go beyond the target, as a part of the way to the best quality or the least cost."""
+_CHEAPER = (0.6, 0.7, 0.78, 0.85, 0.91, 0.96)
+"""Costs of the careful versions for a budget, as parts of the tuned policy's, the surest first."""
+_BETTER = (1.0, 0.8, 0.6, 0.42, 0.27, 0.13)
+"""Costs of those for a quality, as parts of the way, in logarithms, from the tuned policy's to the best quality's."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,7 +206,7 @@ def calibrate_table(
         True
     """
     fitted = fit(table, target, **options)
-    policies = [*(careful_versions(fitted.policy, fitted.curve, target) if guarantee else ()), fitted.policy]
+    policies = [*(careful_versions(fitted.policy, fitted.curves, target) if guarantee else ()), fitted.policy]
     whole = complete(table, fitted.policy.names)
     ids = set(fitted.held_out.ids)
     rows = np.array([n for n, key in enumerate(whole.ids) if key in ids])
@@ -216,7 +218,7 @@ def calibrate_table(
         policies[chosen],
         certificate=certificate.model_dump(mode="json"),
         provenance={
-            **fitted.policy.provenance,
+            **policies[chosen].provenance,
             **({"remarks": dict(remarks)} if remarks else {}),
             "fitted_on": sorted(mark(key) for key in table.ids if key not in ids),
         },
@@ -224,25 +226,36 @@ def calibrate_table(
     return Calibration(policy, certificate, fitted, table, remarks or {})
 
 
-def careful_versions(policy: Policy, curve: Curve, target: Target) -> list[Policy]:
+def careful_versions(policy: Policy, curves: Sequence[Curve], target: Target) -> list[Policy]:
     """The policy tuned to more than the target asks for, the surest to reach it first.
+
+    They are spaced by cost, because that is what being surer is paid in.
 
     Args:
         policy: the policy that reaches the target on average.
-        curve: its strategy at every value of its knob.
+        curves: every strategy that it was chosen from, on the queries that it was tuned on.
         target: the target.
     """
-    least, best = float(curve.cost.min()), float(curve.quality.max())
+    spent, least = float(policy.provenance["expected_cost"]), min(float(curve.cost.min()) for curve in curves)
+    if isinstance(target, (Budget, Savings)):
+        costs = [max(spent * part, least) for part in _CHEAPER]
+    else:
+        best = max(curves, key=lambda curve: float(curve.quality.max()))
+        most = max(float(best.cost[best.quality.argmax()]), spent)
+        costs = [spent * (most / spent) ** part if spent > 0 else most for part in _BETTER]
     versions = []
-    for margin in _MARGINS:
-        if isinstance(target, (Budget, Savings)):
-            spent = float(policy.provenance["expected_cost"])
-            tuned = curve.at_budget(max(spent - margin * (spent - least), least))
-        else:
-            reached = float(policy.provenance["expected_quality"])
-            tuned = curve.at_quality(min(reached + margin * (best - reached), best))
+    for cost in costs:
+        able = [curve for curve in curves if curve.cost.min() <= cost]
+        tuned = choose(able, [cost]).at_budget(cost)
+        expected = {"expected_cost": tuned.cost, "expected_quality": tuned.quality}
         versions.append(
-            replace(policy, strategy=tuned.strategy, alternative=tuned.alternative, gamma=tuned.gamma)
+            replace(
+                policy,
+                strategy=tuned.strategy,
+                alternative=tuned.alternative,
+                gamma=tuned.gamma,
+                provenance={**policy.provenance, **expected},
+            )
         )
     return versions
 

@@ -56,10 +56,11 @@ def exit_codes(as_json: bool) -> Iterator[None]:
         yield
     except (CascadeError, OSError) as error:
         code = INFEASIBLE if isinstance(error, InfeasibleTargetError) else FAILED
+        said = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
         if as_json:
-            print(json.dumps({"error": type(error).__name__, "message": str(error)}))
+            print(json.dumps({"error": type(error).__name__, "message": said}))
         else:
-            console.print(f"[bold red]error:[/] {_plain(str(error))}", highlight=False)
+            console.print(f"[bold red]error:[/] {_plain(said)}", highlight=False)
         raise typer.Exit(code) from error
 
 
