@@ -159,43 +159,58 @@ def find_models(texts: Sequence[str]) -> dict[str, Ask]:
 def find_model(what: str) -> Ask:
     """A model by ``module:attribute`` or by a provider string.
 
-    The attribute may be a function from a prompt to an answer, or a framework's model. The latter, and provider
-    strings, are made callable by the wrapper packages, through entry points of the group ``cascade_routing.models``.
+    The attribute may be a function from a prompt to an answer, or a framework's model. The latter is made callable by
+    the wrapper package that says so: an entry point of the group ``cascade_routing.models``, named after the package
+    that the framework's models derive from. Provider strings are LangChain's.
 
     Raises:
         ConfigurationError: it is not found, or nothing installed can call it.
     """
-    found: object = what
     module, _, attribute = what.partition(":")
-    if attribute.isidentifier():
-        found = _attribute(module, attribute, what)
+    found = _attribute(module, attribute) if attribute.isidentifier() else None
+    if found is None:
+        found = _by_provider(what)
+    families = {base.__module__.split(".")[0] for base in type(found).__mro__}
     for entry in entry_points(group=MODELS_GROUP):
-        try:
-            ask = entry.load()(found)
-        except ImportError:
-            continue  # the framework of that wrapper is not installed
-        if ask is not None:
-            checked: Ask = ask
-            return checked
-    if callable(found):
-        return found
-    raise ConfigurationError(
-        f"model {what!r} cannot be called: expected MODULE:ATTRIBUTE with a function from a prompt to a "
-        "cascade_core.Answer or a framework's model, or a provider string such as openai:gpt-4o-mini. Frameworks' "
-        'models and provider strings need their packages: pip install "cascade-routing[langchain]" langchain'
-    )
+        if entry.name in families:
+            ask: Ask = entry.load()(found)
+            return ask
+    if not callable(found):
+        raise ConfigurationError(
+            f"model {what!r} is of type {type(found).__name__}: expected a function from a prompt to a "
+            "cascade_core.Answer, or a model of LangChain or LlamaIndex"
+        )
+    function: Ask = found
+    return function
 
 
-def _attribute(module: str, attribute: str, what: str) -> object:
+def _attribute(module: str, attribute: str) -> Any:
+    """What is found there; None where there is no such module or attribute."""
     sys.path.insert(0, "")  # a module in the current folder, as with python -m
     try:
-        return getattr(import_module(module), attribute, what)
+        return getattr(import_module(module), attribute, None)
     except ModuleNotFoundError as error:
         if error.name and module.split(".")[0] != error.name.split(".")[0]:
             raise ConfigurationError(f"importing {module!r} failed: {error}") from error
-        return what
+        return None
     finally:
         sys.path.remove("")
+
+
+def _by_provider(what: str) -> Any:
+    try:
+        from langchain.chat_models import init_chat_model
+    except ImportError as error:
+        raise ConfigurationError(
+            f"model {what!r}: there is no such MODULE:ATTRIBUTE, and for a provider string such as openai:gpt-5 "
+            'LangChain is needed: pip install "cascade-routing[langchain]" langchain and the provider\'s package'
+        ) from error
+    try:
+        return init_chat_model(what)
+    except (ImportError, ValueError) as error:
+        raise ConfigurationError(
+            f"model {what!r}: there is no such MODULE:ATTRIBUTE, and as a provider string it says: {error}"
+        ) from error
 
 
 def percent(share: float) -> str:

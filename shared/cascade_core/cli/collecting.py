@@ -46,7 +46,7 @@ def collect(
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
-    """Run models on prompts and keep the answers. A rerun goes on where the last stopped and pays for nothing twice."""
+    """Run models on prompts and keep the answers. A rerun goes on where the last run stopped, and pays once."""
     with exit_codes(json):
         asks = find_models(models)
         wanted = read_prompts(prompts)
