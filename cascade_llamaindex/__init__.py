@@ -31,7 +31,6 @@ __all__ = [
     "UncalibratedWarning",
     "acalibrate",
     "ask_with",
-    "ask_with",
     "calibrate",
     "query_signals",
     "retrieval_features",

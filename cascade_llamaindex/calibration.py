@@ -125,17 +125,6 @@ async def acalibrate(
     )
 
 
-def ask_with(llm: LLM) -> Callable[[Prompt], Answer]:
-    """A model as the judges of :mod:`cascade_core.calibration` take it.
-
-    Example:
-        >>> from cascade_core.calibration import Judge
-        >>> from llama_index.core.llms import MockLLM
-        >>> judge = Judge(ask_with(MockLLM()))
-    """
-    return _ask(llm, None)
-
-
 def scorer_of(scorer: object, contexts: Callable[[Prompt], Sequence[str]] | None = None) -> Scorer:
     """A scorer of what a user hands over, evaluators of LlamaIndex's among it.
 
