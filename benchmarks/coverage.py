@@ -94,8 +94,11 @@ def coverage(table: AnswerTable, given: Any) -> list[dict[str, Any]]:
             )
             reference = best if isinstance(target, RelativeQuality) else table.models[-1]
             terms = Terms(target, reference, "given", confidence=given.confidence)
+            alone = float(train.cost[:, train.models.index(reference)].mean())
             for guarantee in (False, True):
-                versions = [*careful_versions(policy, curves, target), policy] if guarantee else [policy]
+                versions = (
+                    [*careful_versions(policy, curves, target, alone), policy] if guarantee else [policy]
+                )
                 whole = [sample(version, table, order, estimates) for version in versions]
                 for _ in range(given.splits // given.fits):
                     rows = draw.integers(fitted, len(table), size=given.held_out)

@@ -28,6 +28,7 @@ STORE = "calibration.sqlite"
 
 _CHEAPER = (0.6, 0.7, 0.78, 0.85, 0.91, 0.96)
 """Costs of the careful versions for a budget, as parts of the tuned policy's, the surest first."""
+_WORTH = 0.95
 _BETTER = (1.0, 0.8, 0.6, 0.42, 0.27, 0.13)
 """Costs of those for a quality, as parts of the way, in logarithms, from the tuned policy's to the best quality's."""
 
@@ -206,13 +207,16 @@ def calibrate_table(
         True
     """
     fitted = fit(table, target, **options)
-    policies = [*(careful_versions(fitted.policy, fitted.curves, target) if guarantee else ()), fitted.policy]
     whole = complete(table, fitted.policy.names)
     ids = set(fitted.held_out.ids)
     rows = np.array([n for n, key in enumerate(whole.ids) if key in ids])
+    reference = _reference(target, fitted.held_out)
+    policies = [fitted.policy]
+    if guarantee:
+        alone = float(np.delete(whole.cost[:, whole.models.index(reference)], rows).mean())
+        policies = [*careful_versions(fitted.policy, fitted.curves, target, alone), fitted.policy]
     estimates = estimates_of(fitted.policy.estimator, whole)
     samples = [sample(policy, whole, rows, estimates) for policy in policies]
-    reference = _reference(target, fitted.held_out)
     chosen, certificate = certify(samples, Terms(target, reference, scorer, table.unit, confidence))
     policy = replace(
         policies[chosen],
@@ -226,7 +230,7 @@ def calibrate_table(
     return Calibration(policy, certificate, fitted, table, remarks or {})
 
 
-def careful_versions(policy: Policy, curves: Sequence[Curve], target: Target) -> list[Policy]:
+def careful_versions(policy: Policy, curves: Sequence[Curve], target: Target, alone: float) -> list[Policy]:
     """The policy tuned to more than the target asks for, the surest to reach it first.
 
     They are spaced by cost, because that is what being surer is paid in.
@@ -235,13 +239,14 @@ def careful_versions(policy: Policy, curves: Sequence[Curve], target: Target) ->
         policy: the policy that reaches the target on average.
         curves: every strategy that it was chosen from, on the queries that it was tuned on.
         target: the target.
+        alone: mean cost of the reference model on those queries. A version that costs as much is not worth trying.
     """
     spent, least = float(policy.provenance["expected_cost"]), min(float(curve.cost.min()) for curve in curves)
     if isinstance(target, (Budget, Savings)):
         costs = [max(spent * part, least) for part in _CHEAPER]
     else:
         best = max(curves, key=lambda curve: float(curve.quality.max()))
-        most = max(float(best.cost[best.quality.argmax()]), spent)
+        most = max(min(float(best.cost[best.quality.argmax()]), _WORTH * alone), spent)
         costs = [spent * (most / spent) ** part if spent > 0 else most for part in _BETTER]
     versions = []
     for cost in costs:
