@@ -18,7 +18,6 @@ import numpy as np
 from cascade_core.belief import BoolArray, FloatArray
 from cascade_core.values import Answer
 
-_STEPS = 40
 _SHRINK = 0.1
 
 
@@ -95,16 +94,19 @@ def fit_rate(chars: FloatArray, cost: FloatArray) -> tuple[FloatArray, FloatArra
         chars: ``(N,)``.
         cost: ``(N, K)``; NaN where it is not known.
     """
-    from scipy.optimize import nnls
-
     fixed, per_char = np.zeros(cost.shape[1]), np.zeros(cost.shape[1])
     for k in range(cost.shape[1]):
         known = np.isfinite(cost[:, k])
-        scale = float(cost[known, k].mean()) if known.any() else 0.0
-        if scale > 0:
-            design = np.column_stack([np.ones(known.sum()), chars[known] / max(float(chars.mean()), 1.0)])
-            (a, b), _ = nnls(design, cost[known, k] / scale)
-            fixed[k], per_char[k] = a * scale, b * scale / max(float(chars.mean()), 1.0)
+        if not known.any():
+            continue
+        x, y = chars[known], cost[known, k]
+        spread = float(((x - x.mean()) ** 2).sum())
+        slope = float(((x - x.mean()) * (y - y.mean())).sum()) / spread if spread > 0 else 0.0
+        fixed[k], per_char[k] = y.mean() - slope * x.mean(), slope
+        if slope < 0:
+            fixed[k], per_char[k] = y.mean(), 0.0
+        elif fixed[k] < 0:
+            fixed[k], per_char[k] = 0.0, float(x @ y) / float(x @ x)
     return fixed, per_char
 
 

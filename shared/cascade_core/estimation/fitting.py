@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,13 @@ from cascade_core.estimation.joint import CrossFitted, JointBelief, SignalEstima
 from cascade_core.estimation.own import OwnSignals
 from cascade_core.estimation.regression import fit_logistic, fit_ridge, folds, logistic
 from cascade_core.estimation.text import read
+from cascade_core.evaluation import area
+from cascade_core.strategies import IndexPolicy
+from cascade_core.tuning import trace
 from cascade_core.values import Query
+
+_STEPS = ((1.0, False), (1.0, True), (0.6, False), (0.6, True), (0.25, False), (0.0, False))
+_POINTS = 20
 
 FEWEST = 15
 """Fewest queries with a label for every model."""
@@ -82,9 +88,36 @@ def fit_estimator(
         embed=embed,
         own=own,
     )
-    belief = CrossFitted.fit(signals, table.quality)
     expected = CostsOf(costs, chars, drift, lengths, estimator.heard)
-    return Estimation(estimator, SignalEstimates(belief, signals, expected))
+    estimates = SignalEstimates(CrossFitted.fit(signals, table.quality), signals, expected)
+    scale, check = _earned_step(estimates, table)
+    return Estimation(
+        replace(estimator, belief=replace(estimator.belief, step_scale=scale, check=check)),
+        _with_step(estimates, scale, check),
+    )
+
+
+def _earned_step(estimates: SignalEstimates, table: AnswerTable) -> tuple[float, bool]:
+    """How much the coming updates may count for, judged by what the index policy makes of them out of fold.
+
+    Updates of a quality that is nearly certain are not Gaussian: the upside is bounded, and an answer that agrees with
+    the one in hand changes which is best in no case. Taken at face value such updates are bought too often.
+    """
+    cost, quality = table.cost.mean(axis=0), table.quality.mean(axis=0)
+    if not np.ptp(cost) > 0:
+        return _STEPS[0]
+    areas = []
+    for step in _STEPS:
+        curve = trace(IndexPolicy(lam=0.0), _with_step(estimates, *step), table.quality, table.cost, _POINTS)
+        areas.append(area(curve.cost, curve.quality, cost, quality))
+    return _STEPS[int(np.argmax(areas))]
+
+
+def _with_step(estimates: SignalEstimates, scale: float, check: bool) -> SignalEstimates:
+    belief = estimates.belief
+    assert isinstance(belief, CrossFitted)
+    folds_ = tuple(replace(one, step_scale=scale, check=check) for one in belief.folds)
+    return replace(estimates, belief=replace(belief, folds=folds_))
 
 
 def _check(table: AnswerTable) -> None:

@@ -24,7 +24,7 @@ the positive-part James-Stein factor with the 95 % point of its null distributio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -44,6 +44,9 @@ _CHI2_1, _CHI2_2 = 3.84, 5.99
 
 _MOST_COMPARED = 6
 """Most models whose agreement is weighed at once: the patterns of right and wrong double with each."""
+
+_BLOCK = 1 << 20
+"""Most numbers held at once for a block of queries."""
 
 _TEMPERS = (1.0, 0.85, 0.7, 0.5, 0.35, 0.2)
 
@@ -92,6 +95,8 @@ class JointBelief:
         post_slope: ``(K,)`` b; 0 for a post-hoc signal without skill.
         post_sd: ``(K,)`` √v.
         agreement: ``(K, K, 2, 2)`` P(agree | q_i, q_j), or None.
+        step_scale: factor on the steps, under 1 where updates turned out to be worth less than Gaussian ones.
+        check: whether the steps count the news that agreement will bring, beside that of the answer itself.
     """
 
     low: float
@@ -106,6 +111,8 @@ class JointBelief:
     post_slope: FloatArray
     post_sd: FloatArray
     agreement: FloatArray | None = None
+    step_scale: float = 1.0
+    check: bool = True
 
     @classmethod
     def fit(cls, signals: Signals, quality: FloatArray) -> JointBelief:
@@ -158,21 +165,34 @@ class JointBelief:
                 f"ran has shape {ran.shape}, expected that of ante, {signals.ante.shape}, with "
                 f"{self.loading.size} models as fitted"
             )
-        if self.agreement is None or signals.agree is None or not (ran.sum(axis=1) > 1).any():
-            return self._condition(signals, ran, None)
-        # the models whose agreement counts differ between sets of models run
+        if len(ran) == 1:
+            return self._condition(signals, ran, self._compared(signals, ran[0]))
         mean = np.empty(ran.shape)
         step = np.empty((*ran.shape, ran.shape[1]))
+        for rows, compared in self._alike(signals, ran):
+            block = max(1, _BLOCK // (_NODES * ran.shape[1] << compared.size))
+            for start in range(0, rows.size, block):
+                some = rows[start : start + block]
+                part = self._condition(signals.take(some), ran[some], compared)
+                mean[some], step[some] = part.mean, part.step
+        return Belief(mean, step)
+
+    def _alike(self, signals: Signals, ran: BoolArray) -> Iterator[tuple[IntArray, IntArray]]:
+        """Rows whose answers to compare are those of the same models, and these models."""
+        if self.agreement is None or signals.agree is None:
+            yield np.arange(len(ran)), np.arange(0)
+            return
         sets, member = np.unique(ran, axis=0, return_inverse=True)
         for i in range(len(sets)):
-            rows = np.flatnonzero(member.ravel() == i)
-            compared = np.flatnonzero(sets[i])
-            if compared.size > _MOST_COMPARED:
-                best = np.argsort(-self.weights[compared, 0], kind="stable")[:_MOST_COMPARED]
-                compared = np.sort(compared[best])
-            part = self._condition(signals.take(rows), ran[rows], compared)
-            mean[rows], step[rows] = part.mean, part.step
-        return Belief(mean, step)
+            yield np.flatnonzero(member.ravel() == i), self._compared(signals, sets[i])
+
+    def _compared(self, signals: Signals, ran: BoolArray) -> IntArray:
+        """The models whose agreement is weighed: the best of those that ran, none if there are not two."""
+        models = np.flatnonzero(ran)
+        if self.agreement is None or signals.agree is None or models.size < 2:
+            return models[:0]
+        best = np.argsort(-self.weights[models, 0], kind="stable")[:_MOST_COMPARED]
+        return np.sort(models[best])
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers and arrays by field name."""
@@ -183,10 +203,10 @@ class JointBelief:
         """Inverse of :meth:`to_dict`."""
         return cls(**data)
 
-    def _condition(self, signals: Signals, ran: BoolArray, compared: IntArray | None) -> Belief:
+    def _condition(self, signals: Signals, ran: BoolArray, compared: IntArray) -> Belief:
         f = _features(signals.ante, self.ante_mean, self.ante_sd)
         weight, response = self._posterior(f, signals.post, ran)
-        if compared is not None and compared.size > 1 and signals.agree is not None:
+        if compared.size and signals.agree is not None:
             weight, response = self._weigh_agreement(weight, response, signals.agree, compared)
         mean = np.matmul(weight[:, None, :], response)[:, 0]
         covariance = np.matmul((response * weight[:, :, None]).transpose(0, 2, 1), response)
@@ -270,10 +290,10 @@ class JointBelief:
         own = covariance[:, models, models]
         sd = np.sqrt(self.post_slope**2 * own + self.post_sd**2)
         step = covariance * (self.post_slope / sd)[:, :, None]
-        if self.agreement is not None and signals.agree is not None and ran.any():
+        if self.check and self.agreement is not None and signals.agree is not None and ran.any():
             step = self._with_check(step, mean, covariance, ran, sd)
         step[ran] = 0.0
-        return step
+        return step * self.step_scale
 
     def _with_check(
         self, step: FloatArray, mean: FloatArray, covariance: FloatArray, ran: BoolArray, sd: FloatArray

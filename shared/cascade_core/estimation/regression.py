@@ -14,8 +14,9 @@ import numpy as np
 
 from cascade_core.belief import BoolArray, FloatArray, IntArray
 
-_ALPHAS = (2.0, 6.0, 18.0, 54.0, 160.0)
+_ALPHAS = (3.0, 10.0, 30.0, 100.0)
 _ITERATIONS = 40
+_TINY = np.float32(1e-30)
 _COMMON = (3.0, 30.0, 300.0)
 _OWN = (10.0, 100.0, 1000.0)
 _NEWTON_STEPS = 12
@@ -65,14 +66,16 @@ def fit_ridge(features: Any, targets: FloatArray, groups: IntArray, fold: IntArr
         fold: ``(N,)`` fold of each query.
     """
     queries, count = targets.shape
+    used = np.unique(features.indices)  # the weights of n-grams that never occur are 0
+    compact = features[:, used].astype(np.float32)
     known = np.isfinite(targets)
     alphas = np.asarray(_ALPHAS)
     guess = np.empty((alphas.size, queries, count))
     for held_out in range(int(fold.max()) + 1):
         seen = fold != held_out
         intercept = _means(targets[seen], known[seen])
-        for a, weights in enumerate(_solve(features[seen], targets[seen] - intercept, known[seen], alphas)):
-            guess[a, ~seen] = features[~seen] @ weights + intercept
+        for a, weights in enumerate(_solve(compact[seen], targets[seen] - intercept, known[seen], alphas)):
+            guess[a, ~seen] = compact[~seen] @ weights + intercept
     error = np.where(known, (guess - targets) ** 2, 0.0).sum(axis=1)
     best = np.empty(count, dtype=np.intp)
     for group in np.unique(groups):
@@ -80,12 +83,11 @@ def fit_ridge(features: Any, targets: FloatArray, groups: IntArray, fold: IntArr
         scale = np.maximum(known[:, of_group].sum(axis=0), 1)
         best[of_group] = (error[:, of_group] / scale).sum(axis=1).argmin()
     intercept = _means(targets, known)
-    weights = np.empty((features.shape[1], count))
+    weights = np.zeros((features.shape[1], count))
     for a in np.unique(best):
         chosen = best == a
-        weights[:, chosen] = _solve(
-            features, (targets - intercept)[:, chosen], known[:, chosen], alphas[a : a + 1]
-        )[0]
+        centred = (targets - intercept)[:, chosen]
+        weights[np.ix_(used, chosen)] = _solve(compact, centred, known[:, chosen], alphas[a : a + 1])[0]
     return Ridge(weights, intercept, guess[best, :, np.arange(count)].T)
 
 
@@ -98,15 +100,15 @@ def _means(targets: FloatArray, known: BoolArray) -> FloatArray:
 def _solve(features: Any, targets: FloatArray, known: BoolArray, alphas: FloatArray) -> list[FloatArray]:
     """Weights ``(D, T)`` for each α: conjugate gradients on ``(XᵀX + αI) w = Xᵀy``, every column on its own."""
     count = targets.shape[1]
-    penalty = np.repeat(alphas, count)
-    mask = None if known.all() else np.tile(known.astype(float), (1, alphas.size))
+    penalty = np.repeat(alphas, count).astype(np.float32)
+    mask = None if known.all() else np.tile(known.astype(np.float32), (1, alphas.size))
     transposed = features.T.tocsr()
-    start = transposed @ np.where(known, targets, 0.0)
+    start = transposed @ np.where(known, targets, 0.0).astype(np.float32)
     residual = np.tile(start, (1, alphas.size))
     weights = np.zeros_like(residual)
     direction = residual.copy()
-    norm = (residual**2).sum(axis=0)
-    enough = 1e-6 * np.maximum(norm, 1e-300)
+    norm = np.einsum("dt,dt->t", residual, residual)
+    enough = 1e-6 * norm
     for _ in range(_ITERATIONS):
         if (norm <= enough).all():
             break
@@ -114,11 +116,11 @@ def _solve(features: Any, targets: FloatArray, known: BoolArray, alphas: FloatAr
         if mask is not None:
             projected *= mask
         curved = transposed @ projected + penalty * direction
-        length = norm / np.maximum((direction * curved).sum(axis=0), 1e-300)
+        length = norm / np.maximum(np.einsum("dt,dt->t", direction, curved), _TINY)
         weights += length * direction
         residual -= length * curved
-        previous, norm = norm, (residual**2).sum(axis=0)
-        direction *= norm / np.maximum(previous, 1e-300)
+        previous, norm = norm, np.einsum("dt,dt->t", residual, residual)
+        direction *= norm / np.maximum(previous, _TINY)
         direction += residual
     return [weights[:, a * count : (a + 1) * count] for a in range(alphas.size)]
 
