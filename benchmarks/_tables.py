@@ -36,14 +36,18 @@ def _short(value: Any) -> str:
 
 
 def expected_costs(signal: np.ndarray, cost: np.ndarray, train: np.ndarray) -> np.ndarray:
-    """``(N, K)`` expected cost by a linear regression, for each model, of its cost on its signal, both ``(N, K)``."""
+    """``(N, K)`` expected cost by a linear regression, for each model, of its cost on its signal, both ``(N, K)``.
+
+    Slopes are shrunk as those of the joint belief, so that a signal that tells nothing moves nothing.
+    """
     expected = np.empty_like(signal)
     for k in range(cost.shape[1]):
         x, y = signal[train, k], cost[train, k]
-        spread = ((x - x.mean()) ** 2).sum()
-        slope = ((x - x.mean()) * y).sum() / spread if spread > 0 else 0.0
+        correlation = np.corrcoef(x, y)[0, 1] if x.std() > 0 and y.std() > 0 else 0.0
+        wald = correlation**2 * (len(x) - 2) / max(1 - correlation**2, 1e-9)
+        slope = correlation * y.std() / max(x.std(), 1e-300) * max(0.0, 1 - 3.84 / max(wald, 1e-9))
         expected[:, k] = y.mean() + slope * (signal[:, k] - x.mean())
-        expected[:, k] = np.clip(expected[:, k], max(y.min(), 0.05 * y.mean()), y.max())
+        expected[:, k] = np.clip(expected[:, k], np.quantile(y, 0.1), y.max())
     return expected
 
 

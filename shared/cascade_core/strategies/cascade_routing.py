@@ -15,6 +15,7 @@ from cascade_core.strategies._base import STOP, PricedStrategy, in_order, still_
 from cascade_core.strategies.index import reservation_value
 
 _CHUNK = 1 << 22
+_BOUNDED = 8
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -29,7 +30,7 @@ class CascadeRouting(PricedStrategy):
     Attributes:
         order: models may only run in this order, skipping allowed; None for any order.
         search_limit: most open models whose subsets are all searched. Beyond it the search is bounded to the
-            subsets of those with the highest reservation values, the models worth opening first.
+            subsets of the eight with the highest reservation values, the models worth opening first.
     """
 
     name: ClassVar[str] = "cascade_routing"
@@ -61,11 +62,13 @@ class CascadeRouting(PricedStrategy):
         return choice
 
     def _bounded(self, state: _State, lam: FloatArray) -> _State:
-        """Close all but the open models of the highest reservation values."""
+        """Close all but the open models of the highest reservation values, where more are open than the limit."""
         merit = reservation_value(state.mean, state.sd, lam * state.costs)
         merit = np.where(state.open_, merit, -np.inf)
-        best = np.argsort(-merit, axis=1, kind="stable")[:, : self.search_limit]
-        kept = np.zeros_like(state.open_)
+        best = np.argsort(-merit, axis=1, kind="stable")[:, : min(_BOUNDED, self.search_limit)]
+        kept = np.repeat(
+            state.open_.sum(axis=1, keepdims=True) <= self.search_limit, state.open_.shape[1], axis=1
+        )
         np.put_along_axis(kept, best, True, axis=1)
         return replace(state, open_=kept & state.open_)
 

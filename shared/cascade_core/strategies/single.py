@@ -30,5 +30,8 @@ class SingleModel(Strategy):
         self, belief: Belief, costs: FloatArray, ran: BoolArray, open_: BoolArray, rows: IntArray
     ) -> IntArray:
         wanted = np.zeros_like(rows) + self.model
+        may_run = open_[rows, wanted]
+        if may_run.all():
+            return wanted
         instead = np.where(open_, belief.mean, -np.inf).argmax(axis=1)[rows]
-        return np.where(open_[rows, wanted], wanted, instead)
+        return np.where(may_run, wanted, instead)
