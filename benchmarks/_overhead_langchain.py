@@ -63,23 +63,33 @@ def cases() -> Iterator[Case]:
 
     bare, with_fallbacks, with_cascade = medians([once(small), once(fallbacks), once(composite)])
     added = with_cascade - bare
-    yield case("one-call invoke; ratio to what RunnableWithFallbacks adds", added, added / (with_fallbacks - bare))
+    yield case(
+        "one-call invoke; ratio to what RunnableWithFallbacks adds", added, added / (with_fallbacks - bare)
+    )
 
     bare, with_cascade = medians([first_chunk(small), first_chunk(composite)])
-    yield case("first token of a live stream; ratio to the bare model's", with_cascade - bare, with_cascade / bare)
+    yield case(
+        "first token of a live stream; ratio to the bare model's", with_cascade - bare, with_cascade / bare
+    )
 
     bare, with_cascade = import_times(
         ["import langchain_core.language_models.chat_models", "import cascade_langchain"]
     )
-    yield case("import cascade_langchain; ratio to that of the chat models", with_cascade - bare, with_cascade / bare)
+    yield case(
+        "import cascade_langchain; ratio to that of the chat models", with_cascade - bare, with_cascade / bare
+    )
     bare, with_cascade = import_times(
         ["import langchain_core.language_models.chat_models", "from cascade_langchain import ChatCascade"]
     )
-    yield case("import ChatCascade; ratio to that of the chat models", with_cascade - bare, with_cascade / bare)
+    yield case(
+        "import ChatCascade; ratio to that of the chat models", with_cascade - bare, with_cascade / bare
+    )
 
     slow = [Fake(model_name=name, latency=LATENCY_S) for name in ("small", "large")]
     composite = ChatCascade(slow, policy=policy)
-    bare, with_cascade = (min(asyncio.run(_seconds(model)) for _ in range(5)) for model in (slow[0], composite))
+    bare, with_cascade = (
+        min(asyncio.run(_seconds(model)) for _ in range(5)) for model in (slow[0], composite)
+    )
     yield case(
         f"{CONCURRENT} concurrent ainvoke at {LATENCY_S * 1e3:.0f} ms; throughput to the bare model's",
         (with_cascade - bare) / CONCURRENT,

@@ -18,7 +18,7 @@ import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Mapping
 from contextlib import aclosing, closing
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from langchain_core.callbacks import AsyncCallbackManager, CallbackManager
 from langchain_core.messages import BaseMessageChunk
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
+    from langchain_core.language_models import BaseChatModel
     from langchain_core.runnables import RunnableConfig
 
     from cascade_core.health import Health
@@ -61,8 +62,11 @@ class Job:
         allowed: names of the members that may be called.
         hidden: call every member as a draft, even the last: somebody further out decides what is shown.
         kwargs: further arguments for the members.
-        scope: callbacks, tags, metadata and verbosity of the outer run alone.
+        scope: what has callbacks, tags, metadata and verbosity for the outer run alone; None if nothing has.
     """
+
+    listens: ClassVar[bool] = False
+    """Whether the job itself wants to be told of the models inside its members."""
 
     def __init__(
         self,
@@ -76,7 +80,7 @@ class Job:
         allowed: Collection[str],
         hidden: bool = False,
         kwargs: Mapping[str, Any] | None = None,
-        scope: Mapping[str, Any] | None = None,
+        scope: BaseChatModel | None = None,
     ) -> None:
         down = health.down()
         up = [member for member in allowed if member not in down] if down else None
@@ -84,7 +88,7 @@ class Job:
         self.name = name
         self.input = input
         self.kwargs = kwargs or {}
-        self.scope = scope or {}
+        self.scope = scope
         self.run_id: UUID | None = None
         self.output: Any = None
         self._health = health
@@ -199,32 +203,35 @@ class Job:
 
     def manager_arguments(self, config: RunnableConfig) -> tuple[Any, ...]:
         """Arguments for a callback manager of the outer run."""
-        scope = self.scope
+        inherited = config.get("callbacks"), config.get("tags"), config.get("metadata")
+        local = self.scope
+        if local is None:
+            return inherited[0], None, False, inherited[1], None, inherited[2], None
         return (
-            config.get("callbacks"),
-            scope.get("callbacks"),
-            scope.get("verbose", False),
-            config.get("tags"),
-            scope.get("tags"),
-            config.get("metadata"),
-            scope.get("metadata"),
+            inherited[0],
+            local.callbacks,
+            local.verbose,
+            inherited[1],
+            local.tags,
+            inherited[2],
+            local.metadata,
         )
 
     def start_arguments(self, config: RunnableConfig) -> dict[str, Any]:
         """Arguments for the start of the outer run."""
         return {"name": config.get("run_name") or self.name, "run_id": config.pop("run_id", None)}
 
-    def under(self, config: RunnableConfig, callbacks: Any) -> RunnableConfig:
-        """Configuration of a call below the outer run."""
+    def below(self, config: RunnableConfig, run: Any) -> RunnableConfig:
+        """Configuration of the call, a child of the outer run; where nobody watches that, nobody is told of it."""
         child = config.copy()
-        child["callbacks"] = callbacks
         child.pop("run_name", None)
+        watched = self.listens or run.inheritable_handlers
+        child["callbacks"] = self.watching(run.get_child(f"cascade:call:{self._calls}")) if watched else None
         return child
 
-    @property
-    def call_tag(self) -> str:
-        """Tag of the run of the call."""
-        return f"cascade:call:{self._calls}"
+    def watching(self, callbacks: Any) -> Any:
+        """Who is told of the call."""
+        return callbacks
 
 
 def drive(job: Job, config: RunnableConfig | None, *, stream: bool) -> Iterator[Any]:
@@ -247,11 +254,11 @@ def _steps(
     job: Job, run: CallbackManagerForChainRun, config: RunnableConfig, *, stream: bool
 ) -> Iterator[Any]:
     while isinstance(step := job.next(), Call):
-        callbacks = run.get_child(job.call_tag)
-        if callbacks.handlers:
-            callbacks.on_custom_event(CALL_EVENT, step.model_dump(), run_id=run.run_id)
         live = stream and job.live(step)
-        member, below = job.member(step, live=live), job.under(config, callbacks)
+        member, below = job.member(step, live=live), job.below(config, run)
+        watching: CallbackManager | None = below["callbacks"]  # type: ignore[assignment]
+        if watching:
+            watching.on_custom_event(CALL_EVENT, step.model_dump(), run_id=run.run_id)
         try:
             if live:
                 with closing(_within(below, member.stream(job.input, below, **job.kwargs))) as chunks:
@@ -293,11 +300,11 @@ async def _asteps(
     job: Job, run: AsyncCallbackManagerForChainRun, config: RunnableConfig, *, stream: bool
 ) -> AsyncGenerator[Any, None]:
     while isinstance(step := job.next(), Call):
-        callbacks = run.get_child(job.call_tag)
-        if callbacks.handlers:
-            await callbacks.on_custom_event(CALL_EVENT, step.model_dump(), run_id=run.run_id)
         live = stream and job.live(step)
-        member, below = job.member(step, live=live), job.under(config, callbacks)
+        member, below = job.member(step, live=live), job.below(config, run)
+        watching: AsyncCallbackManager | None = below["callbacks"]  # type: ignore[assignment]
+        if watching:
+            await watching.on_custom_event(CALL_EVENT, step.model_dump(), run_id=run.run_id)
         try:
             if live:
                 async with aclosing(
@@ -341,7 +348,7 @@ def _tap(handlers: Iterable[object]) -> Any:
 
 
 class _Within:
-    """Makes a configuration the implicit one of what is called inside, as bindings merge theirs with it.
+    """Makes a configuration that somebody watches the implicit one, as bindings merge theirs with it.
 
     Not around a ``yield``: a consumer's code is not below our run.
     """
@@ -350,10 +357,12 @@ class _Within:
         self._config = config
 
     def __enter__(self) -> None:
-        self._token = var_child_runnable_config.set(self._config)
+        watched = self._config["callbacks"] is not None
+        self._token = var_child_runnable_config.set(self._config) if watched else None
 
     def __exit__(self, *_: object) -> None:
-        var_child_runnable_config.reset(self._token)
+        if self._token is not None:
+            var_child_runnable_config.reset(self._token)
 
 
 def _within(config: RunnableConfig, chunks: Iterator[Any]) -> Generator[Any, None, None]:

@@ -8,6 +8,7 @@ import os
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 from langchain_core.language_models.chat_models import BaseChatModel
@@ -15,11 +16,12 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult, LLMResult, RunInfo
 from langchain_core.runnables.utils import get_unique_config_specs
 from langchain_core.utils.function_calling import convert_to_openai_tool
-from pydantic import ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from cascade_core import __version__
 from cascade_core.errors import ConfigurationError
 from cascade_core.health import Health
+from cascade_core.values import Query
 from cascade_langchain._driver import Job, adrive, arun_to_end, drive, run_to_end
 from cascade_langchain._members import (
     Members,
@@ -53,7 +55,6 @@ _OF_THE_MODELS = frozenset(
     {"temperature", "max_tokens", "timeout", "stop", "max_retries", "streaming", "api_key"}
 )
 _HANDED_ON = ("cache", "rate_limiter", "output_version")
-_SCOPE = ("callbacks", "tags", "metadata", "verbose")
 
 
 class ChatCascade(BaseChatModel):
@@ -187,9 +188,6 @@ class ChatCascade(BaseChatModel):
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
-    _members: Members = PrivateAttr()
-    _health: Health = PrivateAttr(default_factory=Health)
-
     def __init__(
         self,
         models: Mapping[str, Any] | Sequence[Any] = (),
@@ -216,12 +214,7 @@ class ChatCascade(BaseChatModel):
 
         fields: dict[str, Any] = {"models": named, "policy": policy_for(named, policy, prices)}
         super().__init__(**fields, **settings)
-
-    @model_validator(mode="after")
-    def _set_cascade_members(self) -> ChatCascade:
-        handed = {name: value for name in _HANDED_ON if (value := getattr(self, name)) is not None}
-        self._members = Members(handing_on(self.models, handed))
-        return self
+        _ = self.members, self.health  # once, before threads may race for them
 
     @model_validator(mode="after")
     def _set_cascade_version(self) -> ChatCascade:
@@ -286,9 +279,11 @@ class ChatCascade(BaseChatModel):
         **further: Any,
     ) -> Job:
         """One query, ready for a driver; takes out of ``kwargs`` what is not for the models."""
-        prompt = self._convert_input(input)
-        messages = prompt.to_messages()
-        needs = needs_of(messages)
+        if isinstance(input, str):
+            query, needs = Query(text=input), frozenset[str]()
+        else:
+            messages = self._convert_input(input).to_messages()
+            query, needs = query_of(messages), needs_of(messages)
         bound = kwargs.pop(_TOOLS, None)
         if bound is not None:
             kwargs.pop("tools", None)
@@ -297,22 +292,28 @@ class ChatCascade(BaseChatModel):
         members = members or bound or self.members
         return of(
             name=self.get_name(),
-            input=prompt,
-            query=query_of(messages),
+            input=input,
+            query=query,
             policy=self.policy,
-            health=self._health,
+            health=self.health,
             members=members,
             allowed=members.allowed(kwargs.pop("model", None), needs),
             hidden=self._streaming_disabled(**kwargs),
             kwargs=kwargs,
-            scope={name: getattr(self, name) for name in _SCOPE},
+            scope=self,
             **further,
         )
 
-    @property
+    @cached_property
     def members(self) -> Members:
         """The models, ready to be called."""
-        return self._members
+        handed = {name: value for name in _HANDED_ON if (value := getattr(self, name)) is not None}
+        return Members(handing_on(self.models, handed))
+
+    @cached_property
+    def health(self) -> Health:
+        """Which models are down at the moment; shared with copies."""
+        return Health()
 
     # -- what else calls a chat model ----------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import aclosing
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import AIMessage, BaseMessage
@@ -13,7 +14,7 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.base import RunnableSerializable, coerce_to_runnable
 from langchain_core.runnables.utils import Input, Output, get_unique_config_specs
 from langchain_core.tracers._streaming import _StreamingCallbackHandler
-from pydantic import ConfigDict, Field, PrivateAttr
+from pydantic import ConfigDict, Field
 
 from cascade_core.errors import ConfigurationError
 from cascade_core.health import Health
@@ -96,9 +97,6 @@ class RunnableCascade(RunnableSerializable[Input, Output]):
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
-    _members: Members = PrivateAttr()
-    _health: Health = PrivateAttr(default_factory=Health)
-
     def __init__(
         self,
         arms: Mapping[str, Any],
@@ -118,7 +116,7 @@ class RunnableCascade(RunnableSerializable[Input, Output]):
 
         fields: dict[str, Any] = {"arms": members, "policy": policy_for(members, policy, prices)}
         super().__init__(**fields, **settings)
-        self._members = Members(self.arms)
+        _ = self.members, self.health  # once, before threads may race for them
 
     # -- the four ways to run one query --------------------------------------------------------------------------
 
@@ -148,12 +146,22 @@ class RunnableCascade(RunnableSerializable[Input, Output]):
             input=input,
             query=_query(input, self.read_query),
             policy=self.policy,
-            health=self._health,
-            members=self._members,
-            allowed=self._members.allowed(),
+            health=self.health,
+            members=self.members,
+            allowed=self.members.allowed(),
             kwargs=kwargs,
             read_answer=self.read_answer,
         )
+
+    @cached_property
+    def members(self) -> Members:
+        """The arms, ready to be called."""
+        return Members(self.arms)
+
+    @cached_property
+    def health(self) -> Health:
+        """Which arms are down at the moment; shared with copies."""
+        return Health()
 
     # -- what a runnable says of itself --------------------------------------------------------------------------
 
@@ -200,6 +208,8 @@ class RunnableCascade(RunnableSerializable[Input, Output]):
 
 
 class _RunnableJob(Job):
+    listens = True
+
     def __init__(self, *, read_answer: ReadAnswer | None, **job: Any) -> None:
         super().__init__(**job)
         self._read_answer = read_answer
@@ -213,14 +223,14 @@ class _RunnableJob(Job):
         self._draft = not call.final and chat_model_of(member) is None
         return member
 
-    def under(self, config: RunnableConfig, callbacks: Any) -> RunnableConfig:
+    def watching(self, callbacks: Any) -> Any:
         if self._draft:
             for handler in list(callbacks.handlers):
                 if isinstance(handler, _StreamingCallbackHandler):
                     callbacks.remove_handler(handler)
         self._log = ModelLog()
         callbacks.add_handler(self._log)
-        return super().under(config, callbacks)
+        return callbacks
 
     def read(self, output: Any, latency: float) -> Answer:
         return answer_from(output, latency, self._log, self._read_answer)

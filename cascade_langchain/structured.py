@@ -82,6 +82,8 @@ class StructuredCascade(Runnable[LanguageModelInput, Any]):
 
 
 class _StructuredJob(Job):
+    listens = True
+
     def __init__(self, *, include_raw: bool, parsed_members: Members, **job: Any) -> None:
         super().__init__(**job)
         self._include_raw = include_raw
@@ -94,10 +96,10 @@ class _StructuredJob(Job):
     def member(self, call: Call, *, live: bool) -> AnyRunnable:
         return self._parsed_members(call.model, draft=False) if live else super().member(call, live=live)
 
-    def under(self, config: RunnableConfig, callbacks: Any) -> RunnableConfig:
+    def watching(self, callbacks: Any) -> Any:
         self._log = ModelLog()
         callbacks.add_handler(self._log)
-        return super().under(config, callbacks)
+        return callbacks
 
     def read(self, output: Any, latency: float) -> Answer:
         if self.released:

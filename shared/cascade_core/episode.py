@@ -35,7 +35,8 @@ Rules that hold for every strategy:
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -66,6 +67,7 @@ class Episode:
         self._unusable: list[int] = []
         self._failures: dict[str, BaseException] = {}
         self._calls: list[CallRecord] = []
+        self._expected: dict[str, Any] = {}
         self._calling: int | None = None
         self._final = False
         self._known: Belief | None = None
@@ -96,15 +98,13 @@ class Episode:
         if model == STOP:
             return self._end(*self._best(belief, open_))
         self._calling = model
-        self._calls.append(
-            CallRecord(
-                model=self._names[model],
-                expected_quality=float(belief.mean[0, model]),
-                expected_cost=float(self._costs[0, model]) if self._policy.priced else None,
-            )
-        )
+        self._expected = {
+            "model": self._names[model],
+            "expected_quality": float(belief.mean[0, model]),
+            "expected_cost": float(self._costs[0, model]) if self._policy.priced else None,
+        }
         self._final = self._is_final(model)
-        return Call(model=self._names[model], final=self._final)
+        return _call(self._names[model], self._final)
 
     def observe(self, answer: Answer, *, released: bool = False) -> None:
         """Tell what the model called last returned.
@@ -131,14 +131,15 @@ class Episode:
             self._unusable.append(model)
             self._allowed[0, model] = False
             self._final = False
-        self._calls[-1] = self._calls[-1].model_copy(
-            update={
-                "quality": quality,
-                "cost": cost,
-                "usage": answer.usage,
-                "latency": answer.latency,
-                "error": None if usable else "unusable answer",
-            }
+        self._calls.append(
+            CallRecord(
+                **self._expected,
+                quality=quality,
+                cost=cost,
+                usage=answer.usage,
+                latency=answer.latency,
+                error=None if usable else "unusable answer",
+            )
         )
         if released:
             self._released = model
@@ -150,7 +151,7 @@ class Episode:
         self._allowed[0, model] = False
         self._final = False
         # The record keeps the error's type only: a provider's message may quote the prompt or a key.
-        self._calls[-1] = self._calls[-1].model_copy(update={"error": type(error).__name__})
+        self._calls.append(CallRecord(**self._expected, error=type(error).__name__))
 
     @property
     def record(self) -> DecisionRecord:
@@ -192,13 +193,14 @@ class Episode:
     def _open(self, called: int | None = None) -> BoolArray:
         """Models that may be called now, or after ``called`` has been."""
         calls = len(self._calls) + (called is not None)
-        spent = self._spent + (0.0 if called is None else float(self._costs[0, called]))
-        limits = self._policy.limits
         open_ = self._allowed & ~self._usable
-        if called is not None:
-            open_[0, called] = False
         if calls == 0:
             return open_
+        limits = self._policy.limits
+        spent = self._spent
+        if called is not None:
+            open_[0, called] = False
+            spent += float(self._costs[0, called])
         if limits.max_calls is not None and calls >= limits.max_calls and self._answered(called):
             return np.zeros_like(open_)
         if limits.max_cost is not None and self._policy.priced and self._answered(called):
@@ -239,7 +241,7 @@ class Episode:
         raise AllModelsFailedError(self._failures)
 
     def _end(self, model: int, reason: StopReason) -> Stop:
-        self._stop = Stop(model=self._names[model], reason=reason)
+        self._stop = _stop(self._names[model], reason)
         return self._stop
 
     def _take_call(self, method: str) -> int:
@@ -254,3 +256,16 @@ class Episode:
     def expected_costs(self) -> FloatArray:
         """``(1, K)`` expected cost of running each model, as of the last decision."""
         return self._costs
+
+
+# There are few different steps, and they never change: each is made once.
+
+
+@lru_cache(maxsize=256)
+def _call(model: str, final: bool) -> Call:
+    return Call(model=model, final=final)
+
+
+@lru_cache(maxsize=256)
+def _stop(model: str, reason: StopReason) -> Stop:
+    return Stop(model=model, reason=reason)

@@ -142,6 +142,13 @@ def test_max_calls_ends_the_cascade():
     assert stop == Stop(model="small", reason="limit")
 
 
+def test_only_the_last_call_within_the_limit_is_final():
+    episode = policy(max_calls=2).start("q")
+    assert episode.next() == Call(model="small", final=False)
+    episode.observe(UNSURE)
+    assert episode.next() == Call(model="medium", final=True)
+
+
 def test_max_calls_does_not_forbid_the_first_answer():
     called, stop = run(policy(max_calls=1).start("q"), small=OSError(), medium=UNSURE)
     assert called == ["small", "medium"]
