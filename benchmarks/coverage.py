@@ -40,6 +40,7 @@ TABLES = (
         for noise in ("low", "medium", "high")
     ),
 )
+MOST_QUERIES = 4000
 NUMBERS = {"relative_quality": "low", "quality": "low", "relative_cost": "high", "cost": "high"}
 
 
@@ -58,6 +59,8 @@ def main() -> None:
     given = options.parse_args()
     for table in given.table or [given.data / name for name in TABLES if (given.data / name).exists()]:
         answers = load(table, given.models.split(",") if given.models else None)
+        if len(answers) > MOST_QUERIES:
+            answers = answers.subset(np.random.default_rng(0).permutation(len(answers))[:MOST_QUERIES])
         for row in coverage(answers, given):
             report({"table": f"{Path(table).parent.name}/{Path(table).name}", **row}, given.json)
 

@@ -164,6 +164,7 @@ def certify(candidates: Sequence[Sample], terms: Terms) -> tuple[int, Certificat
     chosen = reaching if reaching >= 0 else len(candidates) - 1
     sample = candidates[chosen]
     numbers = {name: _bound(name, sample, terms, alpha / len(candidates)) for name in _NUMBERS}
+    sharper = _sharper(_bound("relative_quality", sample, terms, alpha), sample.quality.size)
     if tested is not None and reaching >= 0:
         bound = _bound(tested, sample, terms, alpha)
         alone = len(candidates) == 1
@@ -179,7 +180,7 @@ def certify(candidates: Sequence[Sample], terms: Terms) -> tuple[int, Certificat
         reference=terms.reference,
         most_cost=sample.most_cost,
         candidates=len(candidates),
-        sharper=_sharper(numbers["relative_quality"], sample.quality.size),
+        sharper=sharper,
         assumptions=_assumptions(terms, sample.most_cost, len(candidates)),
         **numbers,
     )

@@ -56,7 +56,7 @@
   const reference = data.models.find((model) => model.name === data.reference);
   if (certificate) {
     $("hero").classList.add(certificate.reached === false ? "warn" : "good");
-    $("promise").textContent = certificate.sentence;
+    $("promise").textContent = certificate.sentence.replaceAll(" %", "\u00a0%");
   } else {
     $("promise").textContent = `${chosen.label} returns ${percent(chosen.quality / reference.quality)} of ${reference.name}'s quality at ${percent(chosen.cost / reference.cost)} of its cost on these prompts. Without held-out prompts, nothing is promised for new ones.`;
   }
@@ -98,10 +98,10 @@
       const x = X(m.cost), y = Y(m.quality);
       root.append(cross(x, m.low, m.high), svg("path", { d: `M${x} ${y - 7}L${x + 7} ${y}L${x} ${y + 7}L${x - 7} ${y}Z`, fill: "var(--card)", stroke: "var(--ink)", "stroke-width": 2 }));
       const end = x > W * 0.72;
-      let ly = y + 4;
+      let ly = y + 22;
       while (taken.some(([tx, ty]) => Math.abs(tx - x) < 150 && Math.abs(ty - ly) < 15)) ly += 16;
       taken.push([x, ly]);
-      root.append(svg("text", { class: "label", x: end ? x - 13 : x + 13, y: ly, "text-anchor": end ? "end" : "start" }, m.name));
+      root.append(svg("text", { class: "label", x: end ? x + 6 : x + 10, y: ly, "text-anchor": end ? "end" : "start" }, m.name));
     });
     const cx = X(chosen.cost), cy = Y(chosen.quality);
     root.append(cross(cx, chosen.low, chosen.high), svg("circle", { cx, cy, r: 8, fill: "var(--accent)", stroke: "var(--card)", "stroke-width": 2 }));
