@@ -101,6 +101,8 @@ def usage_of(response: ChatResponse | CompletionResponse) -> Usage | None:
         response.additional_kwargs,
         response.raw,
     ):
+        if not usage:
+            continue
         sent, made = _first(usage, _INPUT_TOKENS), _first(usage, _OUTPUT_TOKENS)
         if isinstance(sent, int) and isinstance(made, int):
             cached = get(get(usage, "prompt_tokens_details"), "cached_tokens")
