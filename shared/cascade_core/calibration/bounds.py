@@ -100,9 +100,8 @@ def _quantile(above: FloatArray, below: FloatArray, worst: tuple[float, float], 
         return low
     if _distribution(high, a, b, times) <= level:
         return high
-    return float(
-        brentq(lambda t: _distribution(t, a, b, times) - level, low, high, xtol=1e-12 * high, rtol=1e-12)
-    )
+    exact = max(1e-12 * max(abs(low), abs(high)), 5e-324)
+    return float(brentq(lambda t: _distribution(t, a, b, times) - level, low, high, xtol=exact, rtol=1e-12))
 
 
 def _distribution(t: float, a: FloatArray, b: FloatArray, times: FloatArray) -> float:
