@@ -100,8 +100,9 @@ def _quantile(above: FloatArray, below: FloatArray, worst: tuple[float, float], 
         return low
     if _distribution(high, a, b, times) <= level:
         return high
-    exact = max(1e-12 * max(abs(low), abs(high)), 5e-324)
-    return float(brentq(lambda t: _distribution(t, a, b, times) - level, low, high, xtol=exact, rtol=1e-12))
+    size = max(abs(low), abs(high))
+    root = brentq(lambda t: _distribution(t * size, a, b, times) - level, low / size, high / size, xtol=1e-12)
+    return size * float(root)
 
 
 def _distribution(t: float, a: FloatArray, b: FloatArray, times: FloatArray) -> float:
