@@ -84,8 +84,8 @@ class Turn(Generic[Result]):
         """
         try:
             self._step = self._episode.next()
-        except AllModelsFailedError as error:
-            raise self._all_failed() from error.__cause__
+        except AllModelsFailedError:
+            raise self._all_failed() from next(reversed(self._errors.values()))
         if self._inner is not None:
             self._inner = []
         self._logprobs, self._seconds = [], 0.0

@@ -30,6 +30,7 @@ def test_examples_give_what_they_say(name: str) -> None:
     assert doctest.testmod(import_module(name)).failed == 0
 
 
+@pytest.mark.filterwarnings("ignore::cascade_llamaindex.UncalibratedWarning")
 def test_there_are_examples() -> None:
     attempted = {name: doctest.testmod(import_module(name)).attempted for name in MODULES}
     assert attempted["cascade_llamaindex._llm"]

@@ -79,6 +79,7 @@ def test_if_none_answers_every_member_and_its_failure_is_named(
         CALLS[call](cascade())
     assert isinstance(raised.value, CascadeError)
     assert set(raised.value.failures) == {"small", "large"}
+    assert raised.value.__cause__ is raised.value.failures["large"]
     assert [event for event in events.of(SpanDropEvent) if event.span_id.startswith("CascadeLLM.")]
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import pytest
 from llama_index.core.agent.workflow import AgentWorkflow, FunctionAgent, ReActAgent, ToolCallResult
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, MessageRole, ToolCallBlock
 from llama_index.core.llms import MockLLM
+from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.tools import FunctionTool
 
 from cascade_core import ConfigurationError
@@ -200,3 +202,20 @@ def test_options_reach_the_member(openai_server: OpenAIServer, cascade: CascadeO
     assert body["tool_choice"] == "required"
     assert body["temperature"] == 0.7
     assert [message["role"] for message in body["messages"]] == ["system", "user"]
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        prefix + kind
+        for kind in ("chat", "complete", "chat_with_tools", "structured_predict")
+        for prefix in ("", "a", "stream_", "astream_")
+    ]
+    + ["predict", "apredict", "stream", "astream", "get_tool_calls_from_response"],
+)
+def test_signatures_are_the_frameworks(method: str) -> None:
+    def parameters(cls: type) -> list[tuple[str, object, object]]:
+        found = inspect.signature(getattr(cls, method)).parameters.values()
+        return [(parameter.name, parameter.kind, parameter.default) for parameter in found]
+
+    assert parameters(CascadeLLM) == parameters(FunctionCallingLLM)
