@@ -8,7 +8,6 @@ from collections.abc import AsyncGenerator, Callable, Collection, Generator, Ite
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import wrapt
-from llama_index.core.base.llms.generic_utils import messages_to_prompt as default_messages_to_prompt
 from llama_index.core.base.llms.types import (
     ChatMessage,
     ChatResponse,
@@ -22,7 +21,7 @@ from llama_index.core.base.llms.types import (
 from llama_index.core.callbacks import CallbackManager
 from llama_index.core.instrumentation.events.llm import LLMPredictEndEvent, LLMPredictStartEvent
 from llama_index.core.llms.function_calling import FunctionCallingLLM
-from llama_index.core.llms.llm import LLM, ToolSelection, default_completion_to_prompt
+from llama_index.core.llms.llm import LLM, ToolSelection
 from llama_index.core.prompts import BasePromptTemplate, ChatPromptTemplate, PromptTemplate
 from llama_index.core.types import TokenAsyncGen, TokenGen
 from llama_index_instrumentation import get_dispatcher
@@ -31,11 +30,11 @@ from pydantic import BaseModel, Field, InstanceOf, PlainSerializer, PrivateAttr,
 from cascade_core.default_policy import Prices, policy_for
 from cascade_core.health import Health
 from cascade_core.policy import Policy
-from cascade_core.values import Query
 from cascade_llamaindex._answer import text_of
 from cascade_llamaindex._drive import aanswer, answer, astream, stream
-from cascade_llamaindex._members import SharedCallbacks, by_name, joint_metadata, metadata_of, tool_takers
+from cascade_llamaindex._members import SharedCallbacks, by_name, joint_metadata, tool_takers, with_room
 from cascade_llamaindex._messages import copied, for_any_provider, query_of
+from cascade_llamaindex._prompts import filled_in
 from cascade_llamaindex._turn import MemberCall, Turn
 from cascade_llamaindex.signals import with_signals
 
@@ -413,7 +412,7 @@ class CascadeLLM(FunctionCallingLLM):
         _dispatcher.event(LLMPredictStartEvent(template=prompt, template_args=dict(prompt_args)))
         self._log_template_data(prompt, **prompt_args)
         messages = prompt.format_messages(llm=self, **prompt_args)
-        return self._turn(messages, lambda member: self._filled_in(prompt, prompt_args, member))
+        return self._turn(messages, lambda member: filled_in(prompt, prompt_args, member, self))
 
     def _predicted(self, response: ChatResponse | CompletionResponse) -> str:
         member = self.llms[response.additional_kwargs["cascade"]["model"]]
@@ -424,32 +423,6 @@ class CascadeLLM(FunctionCallingLLM):
     def _refuse_parser(self, prompt: BasePromptTemplate) -> None:
         if prompt.output_parser is not None or self.output_parser is not None:
             raise NotImplementedError("Output parser is not supported for streaming.")
-
-    def _filled_in(
-        self, prompt: BasePromptTemplate, prompt_args: Mapping[str, Any], member: LLM
-    ) -> MemberCall:
-        """The prompt as the member would fill it in itself, with the cascade's own instructions around it."""
-        told = metadata_of(member)
-        if told is None or told.is_chat_model:
-            messages = prompt.format_messages(llm=member, **prompt_args)
-            for llm in (member, self):
-                if llm.output_parser is not None:
-                    messages = llm.output_parser.format_messages(messages)
-                messages = llm._extend_messages(messages)
-            return MemberCall("chat", (messages,), {})
-        own_chat = self.messages_to_prompt is not default_messages_to_prompt
-        own_completion = self.completion_to_prompt is not default_completion_to_prompt
-        text = prompt.format(
-            llm=member,
-            messages_to_prompt=(self if own_chat else member).messages_to_prompt,
-            completion_to_prompt=(self if own_completion else member).completion_to_prompt,
-            **prompt_args,
-        )
-        for llm in (member, self):
-            if llm.output_parser is not None:
-                text = llm.output_parser.format(text)
-            text = llm._extend_prompt(text)
-        return MemberCall("complete", (text,), {"formatted": True})
 
     # -- turns ---------------------------------------------------------------------------------------------------
 
@@ -463,16 +436,8 @@ class CascadeLLM(FunctionCallingLLM):
     ) -> Turn[Any]:
         self._callbacks.forward(self.callback_manager, self.llms)
         query = with_signals(query_of(messages), messages)
-        return Turn(self, query, call, only=self._roomy(query, only or self.llms), structured=structured)
-
-    def _roomy(self, query: Query, names: Collection[str]) -> Collection[str]:
-        """The members whose context window takes the prompt, at four characters a token; all if none does."""
-        roomy = []
-        for name in names:
-            told = metadata_of(self.llms[name])
-            if told is None or query.sent_chars <= 4 * told.context_window:
-                roomy.append(name)
-        return roomy or names
+        roomy = with_room(self.llms, query.sent_chars, only or self.llms)
+        return Turn(self, query, call, only=roomy, structured=structured)
 
     def _sendable(self, messages: Sequence[ChatMessage]) -> list[ChatMessage]:
         """Copies for one member; of a provider of its own if the members are of several."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from llama_index.core.base.llms.types import LLMMetadata, MessageRole
@@ -122,6 +122,12 @@ def joint_metadata(llms: Mapping[str, LLM], overrides: Mapping[str, Any]) -> LLM
     if told:
         derived["context_window"] = min(metadata.context_window for metadata in told.values())
     return LLMMetadata(**{**derived, **overrides})
+
+
+def with_room(llms: Mapping[str, LLM], chars: int, names: Collection[str]) -> Collection[str]:
+    """Those of ``names`` whose context window takes a prompt, at four characters a token; all if none does."""
+    told = {name: metadata_of(llms[name]) for name in names}
+    return [name for name, m in told.items() if m is None or chars <= 4 * m.context_window] or names
 
 
 class SharedCallbacks:

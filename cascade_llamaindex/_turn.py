@@ -103,9 +103,8 @@ class Turn(Generic[Result]):
     def failed(self, error: Exception) -> None:
         """The member raised before anything was shown."""
         self._errors[self.model] = error
-        if (
-            self._inner
-        ):  # it did answer, but not with the object: paid for, and no sign that the model is down
+        if self._inner:
+            # It did answer, but not with the object: that was paid for, and is no sign that the model is down.
             self._health.succeeded(self.model)
             self._episode.observe(structured_answer_of(None, self._inner, self._seconds))
         else:
