@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from cascade_core.calibration.prompts import Prompt, checked_prompts
-from cascade_core.calibration.store import Store, fingerprint
+from cascade_core.calibration.store import Store, estimated_usage, fingerprint, input_tokens
 from cascade_core.calibration.table import AnswerTable
 from cascade_core.errors import CalibrationError, ConfigurationError
 from cascade_core.policy import check_names
@@ -33,7 +33,6 @@ from cascade_core.values import Answer, Price, Query, Usage
 Ask = Callable[[Prompt], Answer | Awaitable[Answer]]
 """A model: returns the answer to a prompt, or an awaitable of it."""
 
-_CHARS_PER_TOKEN = 4.0
 _OUTPUT_TOKENS = 200
 
 T = TypeVar("T")
@@ -224,20 +223,6 @@ def run_blocking(work: Coroutine[Any, Any, T]) -> T:
         return thread.submit(asyncio.run, work).result()
 
 
-def estimated_usage(prompt: Query, answer: Answer) -> Usage:
-    """The answer's usage, or four characters a token where the provider does not report it."""
-    if answer.usage is not None:
-        return answer.usage
-    return Usage(
-        input_tokens=_input_tokens(prompt),
-        output_tokens=round(len(answer.text) / _CHARS_PER_TOKEN) + 1,
-    )
-
-
-def _input_tokens(prompt: Query) -> int:
-    return round(prompt.sent_chars / _CHARS_PER_TOKEN) + 1
-
-
 @dataclass
 class _Job:
     """What one model still has to do, and what its calls cost on average."""
@@ -261,7 +246,7 @@ class _Job:
         """Look up what is answered already."""
         answered = store.answered(model, parameters=parameters)
         todo = deque(prompt for prompt in prompts if prompt.key not in answered)
-        job = cls(model, parameters, price, todo, input_tokens=sum(map(_input_tokens, todo)))
+        job = cls(model, parameters, price, todo, input_tokens=sum(map(input_tokens, todo)))
         if answered and price is not None:
             table = store.table([model], parameters={model: parameters})
             for query, (answer,) in zip(table.queries, table.answers, strict=True):
@@ -272,7 +257,7 @@ class _Job:
     def next(self) -> Prompt:
         """Take the next prompt."""
         prompt = self.todo.popleft()
-        self.input_tokens -= _input_tokens(prompt)
+        self.input_tokens -= input_tokens(prompt)
         return prompt
 
     def cost(self, prompt: Prompt, answer: Answer) -> float | None:
@@ -285,13 +270,13 @@ class _Job:
 
     def expected_next(self) -> float:
         """What the next call will cost; 0 without a price."""
-        return self._dollars(_input_tokens(self.todo[0]), 1) or 0.0
+        return self._dollars(input_tokens(self.todo[0]), 1) or 0.0
 
     def learn(self, query: Query, answer: Answer) -> None:
         """Take an answer's tokens into the averages."""
         self.seen += 1
         usage = estimated_usage(query, answer)
-        more = usage.input_tokens - _input_tokens(query)
+        more = usage.input_tokens - input_tokens(query)
         self.more_input_tokens += (more - self.more_input_tokens) / self.seen
         self.output_tokens += (usage.output_tokens - self.output_tokens) / self.seen
 

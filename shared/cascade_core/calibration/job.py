@@ -153,7 +153,7 @@ async def acalibrate(
             progress=progress,
         )
         names = {model: fingerprint((parameters or {}).get(model)) for model in models}
-        table = opened.table(list(models), parameters=names, prompts=queries, unit=unit)
+        table = opened.table(list(models), parameters=names, prompts=queries, prices=known, unit=unit)
         most = concurrency if isinstance(concurrency, int) else max(concurrency.values(), default=8)
         scored = await score_table(
             table, collected.prompts, scoring, store=opened, parameters=names, concurrency=most

@@ -30,12 +30,13 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlch
 from cascade_core.calibration.prompts import Prompt
 from cascade_core.calibration.table import AnswerTable
 from cascade_core.errors import CalibrationError
-from cascade_core.values import Answer
+from cascade_core.values import Answer, Price, Query, Usage
 
 SCHEMA_VERSION = 1
 GIVEN = "given"
 """Name under which scores are kept that came with imported answers."""
 
+_CHARS_PER_TOKEN = 4.0
 _LOCK = 0x63617363  # PostgreSQL's advisory locks are numbers; this one is taken by whoever collects.
 
 _metadata = sa.MetaData()
@@ -291,6 +292,7 @@ class Store:
         *,
         parameters: Mapping[str, str] | None = None,
         prompts: Sequence[Prompt] | None = None,
+        prices: Mapping[str, Price | None] | None = None,
         unit: Literal["usd", "seconds"] = "usd",
         scorer: str = GIVEN,
     ) -> AnswerTable:
@@ -300,6 +302,7 @@ class Store:
             models: which models, in this order; None for all, in alphabetical order.
             parameters: fingerprint of each model's parameters. Needed where a model has answers under several.
             prompts: which prompts; None for all.
+            prices: by model name; costs are reckoned by them rather than those in force when the answers were given.
             unit: ``"usd"`` takes the costs kept with the answers, ``"seconds"`` their latency.
             scorer: whose scores.
 
@@ -346,7 +349,12 @@ class Store:
             n, k = place[row.prompt_id], column[row.model]
             answer = None if row.answer is None else Answer.model_validate(json.loads(row.answer))
             answers[n][k] = answer
-            spent = row.cost if unit == "usd" else None if answer is None else answer.latency
+            spent = row.cost
+            price = (prices or {}).get(row.model)
+            if unit == "seconds":
+                spent = None if answer is None else answer.latency
+            elif answer is not None and price is not None:
+                spent = price.dollars(estimated_usage(queries[n], answer))
             cost[n, k] = np.nan if spent is None else spent
         kept = {model: next(iter(under[model])) for model in names}
         for (prompt, model), score in self.scores(scorer, parameters=kept).items():
@@ -443,6 +451,21 @@ class Store:
                 f"cannot {what} the store {self.name}: {first}. Answers kept before are still there: free space or "
                 "repair the connection, and run again"
             ) from error
+
+
+def estimated_usage(prompt: Query, answer: Answer) -> Usage:
+    """The answer's usage, or four characters a token where the provider does not report it."""
+    if answer.usage is not None:
+        return answer.usage
+    return Usage(
+        input_tokens=input_tokens(prompt),
+        output_tokens=round(len(answer.text) / _CHARS_PER_TOKEN) + 1,
+    )
+
+
+def input_tokens(prompt: Query) -> int:
+    """A token for every four characters sent."""
+    return round(prompt.sent_chars / _CHARS_PER_TOKEN) + 1
 
 
 def fingerprint(parameters: Mapping[str, Any] | None) -> str:

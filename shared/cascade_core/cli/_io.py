@@ -80,7 +80,7 @@ def load_table(where: str, *, unit: str = "usd", prices: Mapping[str, Price] | N
     suffix = path.suffix.lower()
     if is_store(where):
         with Store(where, create=False) as store:
-            return store.table(unit="seconds" if unit == "seconds" else "usd")
+            return store.table(prices=prices, unit="seconds" if unit == "seconds" else "usd")
     if suffix == ".json" or (suffix in (".jsonl", ".ndjson") and not _is_table(path)):
         from cascade_core.calibration.logs import read_logs
 
