@@ -123,7 +123,8 @@ class Curve:
         if not quality.max() >= target:
             raise InfeasibleTargetError(
                 f"no setting of {self.strategy.name!r} reaches a mean quality of {target:.6g}; the best reaches "
-                f"{quality.max():.6g}, at {cost[quality.argmax()]:.6g} a query. Lower the target or add a better model"
+                f"{quality.max():.6g}, at {cost[quality.argmax()]:.6g} a query. "
+                "Lower the target or add a better model"
             )
         good = quality >= target
         first = int(np.where(good, cost, np.inf).argmin())
