@@ -34,18 +34,20 @@ def for_any_provider(message: ChatMessage) -> ChatMessage:
     """A copy that any provider's integration accepts.
 
     An integration keeps the provider's own tool-call objects in ``additional_kwargs["tool_calls"]``, where another
-    one chokes on them. LlamaIndex's neutral form, a ``ToolCallBlock`` for each call, takes their place.
+    one chokes on them. LlamaIndex's neutral form, a ``ToolCallBlock`` for each call, takes their place. Its arguments
+    become a mapping: OpenAI writes JSON text, which others hand on as it is, and their service refuses.
     """
     copy = copied(message)
     native = copy.additional_kwargs.get("tool_calls")
-    if not native:
-        return copy
-    if not any(isinstance(block, ToolCallBlock) for block in copy.blocks):
-        blocks = [_neutral(call) for call in native]
-        if None in blocks:
+    if native and not any(isinstance(block, ToolCallBlock) for block in copy.blocks):
+        calls = [_neutral(call) for call in native]
+        if None in calls:
             return copy  # a form unknown here: whoever reads it may know better
-        copy.blocks.extend(block for block in blocks if block is not None)
-    del copy.additional_kwargs["tool_calls"]
+        copy.blocks.extend(call for call in calls if call is not None)
+    copy.additional_kwargs.pop("tool_calls", None)
+    copy.blocks = [
+        _with_mapping(block) if isinstance(block, ToolCallBlock) else block for block in copy.blocks
+    ]
     return copy
 
 
@@ -54,8 +56,16 @@ def _neutral(call: Any) -> ToolCallBlock | None:
     function = get(call, "function")
     name = get(call if function is None else function, "name")
     arguments = get(call, "input") if function is None else get(function, "arguments")
-    if not isinstance(name, str):
+    if not isinstance(name, str) or not isinstance(arguments, (str, dict, type(None))):
         return None
-    if not isinstance(arguments, (str, dict)):
-        arguments = json.loads(json.dumps(arguments or {}, default=str))
-    return ToolCallBlock(tool_call_id=get(call, "id"), tool_name=name, tool_kwargs=arguments)
+    return ToolCallBlock(tool_call_id=get(call, "id"), tool_name=name, tool_kwargs=arguments or {})
+
+
+def _with_mapping(block: ToolCallBlock) -> ToolCallBlock:
+    if not isinstance(block.tool_kwargs, str):
+        return block
+    try:
+        arguments = json.loads(block.tool_kwargs)
+    except json.JSONDecodeError:
+        return block
+    return block.model_copy(update={"tool_kwargs": arguments}) if isinstance(arguments, dict) else block

@@ -87,6 +87,9 @@ class Foreign(FunctionCallingLLM):
         for message in messages:
             for call in message.additional_kwargs.get("tool_calls", []):
                 json.dumps(call["input"])  # an object of another provider's raises here
+            for block in message.blocks:
+                if isinstance(block, ToolCallBlock) and not isinstance(block.tool_kwargs, dict):
+                    raise TypeError("arguments must be an object")
         self._seen.append(list(messages))
         said = self.replies(messages[-1].content or "")
         if isinstance(said, str):

@@ -129,7 +129,9 @@ def test_native_tool_calls_stay_on_responses_and_are_taken_off_inputs() -> None:
     ]
     openai = {"id": "8", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}
     message.additional_kwargs["tool_calls"] = [openai]
-    assert for_any_provider(message).blocks[-1].tool_kwargs == '{"a": 1}'
+    assert for_any_provider(message).blocks[-1].tool_kwargs == {"a": 1}
+    partial = ChatMessage(blocks=[ToolCallBlock(tool_name="add", tool_kwargs='{"a": ')])
+    assert for_any_provider(partial).blocks == partial.blocks
     message.additional_kwargs["tool_calls"] = ["what is this?"]
     assert for_any_provider(message).additional_kwargs["tool_calls"] == ["what is this?"]
 
