@@ -11,11 +11,14 @@ from typing import Any
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langchain_openai import ChatOpenAI
 from overhead import Case, case, import_times, medians
+from pydantic import SecretStr
 
 from cascade_core import ModelSpec, Policy
 from cascade_core.strategies import SingleModel
 from cascade_langchain import ChatCascade
+from tests.support.openai_server import OpenAIServer
 
 CONCURRENT = 2_000
 LATENCY_S = 0.05
@@ -86,15 +89,30 @@ def cases() -> Iterator[Case]:
     )
 
     slow = [Fake(model_name=name, latency=LATENCY_S) for name in ("small", "large")]
-    composite = ChatCascade(slow, policy=policy)
-    bare, with_cascade = (
-        min(asyncio.run(_seconds(model)) for _ in range(5)) for model in (slow[0], composite)
-    )
-    yield case(
-        f"{CONCURRENT} concurrent ainvoke at {LATENCY_S * 1e3:.0f} ms; throughput to the bare model's",
+    yield _throughput("in memory", slow[0], ChatCascade(slow, policy=policy), repetitions=5)
+    with OpenAIServer(latency=LATENCY_S) as server:
+        served = [
+            ChatOpenAI(model=name, base_url=server.base_url, api_key=SecretStr("none"))
+            for name in ("small", "large")
+        ]
+        yield _throughput("over HTTP", served[0], ChatCascade(served, policy=policy), repetitions=2)
+
+
+def _throughput(how: str, model: BaseChatModel, composite: ChatCascade, repetitions: int) -> Case:
+    bare, with_cascade = asyncio.run(_least_seconds(repetitions, model, composite))
+    return case(
+        f"{CONCURRENT} concurrent ainvoke at {LATENCY_S * 1e3:.0f} ms {how}; throughput to the bare model's",
         (with_cascade - bare) / CONCURRENT,
         bare / with_cascade,
     )
+
+
+async def _least_seconds(repetitions: int, *models: BaseChatModel) -> list[float]:
+    times: list[list[float]] = [[] for _ in models]
+    for _ in range(repetitions):
+        for model, taken in zip(models, times, strict=True):
+            taken.append(await _seconds(model))
+    return [min(taken) for taken in times]
 
 
 async def _seconds(model: Any) -> float:

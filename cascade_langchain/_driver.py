@@ -293,7 +293,8 @@ async def adrive(job: Job, config: RunnableConfig | None, *, stream: bool) -> As
     except BaseException as error:
         await run.on_chain_error(error)
         raise
-    await run.on_chain_end(job.output)
+    if run.handlers:  # telling nobody would still cost a task
+        await run.on_chain_end(job.output)
 
 
 async def _asteps(
