@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cascade_core.belief import Belief
 from cascade_core.errors import ConfigurationError, InfeasibleTargetError
-from cascade_core.simulate import simulate
+from cascade_core.simulate import Outcome, simulate
 from cascade_core.strategies import (
     CascadeRouting,
     Cascading,
@@ -17,7 +19,7 @@ from cascade_core.strategies import (
     Strategy,
     ThresholdCascade,
 )
-from cascade_core.tuning import candidates, choose, refine, trace, tune
+from cascade_core.tuning import Curve, candidates, choose, refine, trace, tune
 from tests.core.tables import Table, table
 
 STRATEGIES = (
@@ -47,6 +49,27 @@ def test_mixing_meets_every_feasible_budget_exactly(data: Table, strategy: Strat
         assert curve.at_budget(float(budget)).quality >= tuned.quality
 
 
+@given(st.integers(0, 2**32 - 1), st.integers(1, 12), st.floats(0, 1))
+@settings(max_examples=100, deadline=None)
+def test_any_budget_within_reach_is_met_exactly_and_any_quality_at_no_more_than_a_single_point_costs(
+    seed: int, points: int, where: float
+) -> None:
+    random = np.random.default_rng(seed)
+    cost = random.lognormal(0, 1, (points, 5)).round(1) + 0.1
+    quality = random.random((points, 5)).round(1)
+    nobody, nothing = np.zeros((points, 5), dtype=int), np.zeros((points, 5, 2), dtype=bool)
+    curve = Curve(Routing(lam=0.0), np.arange(points)[::-1] / 2, Outcome(nobody, nothing, quality, cost))
+    low, high = curve.cost.min(), curve.cost.max()
+    budget = float(low + where * (high - low))
+    assert curve.at_budget(budget, exact=True).cost == pytest.approx(budget, rel=1e-4)
+    assert curve.at_budget(budget).cost <= budget * (1 + 1e-4)
+    assert curve.at_budget(budget).quality >= curve.quality[curve.cost <= budget].max(initial=-1.0) - 1e-12
+    target = float(curve.quality.min() + where * np.ptp(curve.quality))
+    reached = curve.at_quality(target)
+    assert reached.quality >= target - 1e-9
+    assert reached.cost <= curve.cost[curve.quality >= target].min(initial=np.inf) + 1e-12
+
+
 def test_money_that_buys_nothing_is_not_spent(data: Table) -> None:
     tuned = tune(IndexPolicy(lam=0.0), data.estimates, data.quality, data.cost, budget=100.0)
     assert tuned.alternative is None
@@ -64,7 +87,7 @@ def test_the_mixture_is_drawn_from_the_key_and_reproducible(data: Table) -> None
 
 def test_costs_in_another_unit_change_nothing(data: Table) -> None:
     cents = table(1000, unit=1e4)
-    for strategy in STRATEGIES:
+    for strategy in (IndexPolicy(lam=0.0), CascadeRouting(lam=0.0), ThresholdCascade(threshold=0.0)):
         one = tune(strategy, data.estimates, data.quality, data.cost, budget=0.002)
         other = tune(strategy, cents.estimates, cents.quality, cents.cost, budget=20.0)
         assert other.quality == pytest.approx(one.quality, rel=1e-9)
