@@ -196,6 +196,19 @@ def test_frameworks_models_and_provider_strings_are_called_by_their_wrappers(pro
     assert any(row[0] is not None and row[0].text == "from LangChain" for row in answers)
 
 
+def test_a_provider_string_reaches_the_provider(project, openai_server, monkeypatch):
+    pytest.importorskip("langchain_openai")
+    monkeypatch.setenv("OPENAI_BASE_URL", openai_server.base_url)
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    models = ("openai:gpt-4o-mini", "big=openai:gpt-4o")
+    result = said("collect", *models, "--prompts", "prompts.jsonl", "--store", "s.sqlite", "--limit", 3)
+    assert result["calls"] == 6
+    assert {request.model for request in openai_server.requests} == {"gpt-4o-mini", "gpt-4o"}
+    with Store("s.sqlite") as store:
+        small, big = store.table(["openai:gpt-4o-mini", "big"]).cost.sum(axis=0)
+    assert 0 < small < big  # by the price list, from the tokens that the provider reports
+
+
 # -- fit -----------------------------------------------------------------------------------------------------------
 
 

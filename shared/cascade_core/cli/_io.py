@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import typer
 from rich.console import Console
@@ -74,18 +74,20 @@ def grid(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> Tabl
     return table
 
 
-def load_table(where: str, *, unit: str = "usd", prices: Mapping[str, Price] | None = None) -> AnswerTable:
+def load_table(
+    where: str, *, unit: Literal["usd", "seconds"] = "usd", prices: Mapping[str, Price] | None = None
+) -> AnswerTable:
     """Table from a store, a table's file, or a log of a tracing tool."""
     path = Path(where)
     suffix = path.suffix.lower()
     if is_store(where):
         with Store(where, create=False) as store:
-            return store.table(prices=prices, unit="seconds" if unit == "seconds" else "usd")
+            return store.table(prices=prices, unit=unit)
     if suffix == ".json" or (suffix in (".jsonl", ".ndjson") and not _is_table(path)):
         from cascade_core.calibration.logs import read_logs
 
         return read_logs(path, prices=prices)
-    return AnswerTable.read(path, unit="seconds" if unit == "seconds" else "usd", prices=prices)
+    return AnswerTable.read(path, unit=unit, prices=prices)
 
 
 def is_store(where: str) -> bool:
@@ -147,13 +149,10 @@ def parse_prices(texts: Sequence[str]) -> dict[str, Price]:
     return prices
 
 
-def find_models(texts: Sequence[str]) -> dict[str, Ask]:
-    """Models by name, from ``[NAME=]MODULE:ATTRIBUTE`` or ``[NAME=]PROVIDER:MODEL``."""
-    models = {}
-    for text in texts:
-        name, _, what = text.rpartition("=")
-        models[name or what] = find_model(what)
-    return models
+def named_models(texts: Sequence[str]) -> dict[str, str]:
+    """What names each model: its own name, or the whole text of ``[NAME=]WHAT``."""
+    parts = [text.rpartition("=") for text in texts]
+    return {name or what: what for name, _, what in parts}
 
 
 def find_model(what: str) -> Ask:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -27,5 +27,8 @@ Prices = Annotated[
         "there is none.",
     ),
 ]
-Unit = Annotated[str, typer.Option(help="What costs are counted in: usd, or seconds (the answers' latency).")]
+Unit = Annotated[
+    Literal["usd", "seconds"],
+    typer.Option(help="What costs are counted in: US dollars, or the answers' latency."),
+]
 Seed = Annotated[int, typer.Option(help="Seed of whatever is drawn.")]

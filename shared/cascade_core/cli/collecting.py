@@ -11,9 +11,18 @@ from cascade_core.calibration import Plan, Store, choose_prompts, plan, read_pro
 from cascade_core.calibration import collect as collect_answers
 from cascade_core.calibration.job import STORE
 from cascade_core.calibration.select import Method
-from cascade_core.cli._io import INCOMPLETE, console, emit, exit_codes, find_models, grid, parse_prices
+from cascade_core.cli._io import (
+    INCOMPLETE,
+    console,
+    emit,
+    exit_codes,
+    find_model,
+    grid,
+    named_models,
+    parse_prices,
+)
 from cascade_core.cli._options import Json, Prices, Seed
-from cascade_core.pricing import prices_of
+from cascade_core.pricing import price_of, prices_of
 
 
 def collect(
@@ -48,11 +57,13 @@ def collect(
 ) -> None:
     """Run models on prompts and keep the answers. A rerun goes on where the last run stopped, and pays once."""
     with exit_codes(json):
-        asks = find_models(models)
+        named = named_models(models)
+        asks = {name: find_model(what) for name, what in named.items()}
         wanted = read_prompts(prompts)
         if limit is not None:
             wanted = choose_prompts(wanted, limit, method=choose, seed=seed)
         prices = prices_of(asks, parse_prices(price or []))
+        prices |= {name: price_of(named[name]) for name, known in prices.items() if known is None}
         with Store(store) as opened:
             _agree(plan(asks, wanted, opened, prices=prices), yes or json)
             result = collect_answers(
