@@ -225,7 +225,8 @@ def test_thirty_labels_missing_signals_and_a_model_that_is_always_right_do_no_ha
 def test_constant_quality_is_believed(quality: np.ndarray) -> None:
     signals = Signals(np.zeros(quality.shape), np.zeros(quality.shape))
     belief = JointBelief.fit(signals, quality).condition(signals, np.ones(quality.shape, dtype=bool))
-    np.testing.assert_allclose(belief.mean, quality, atol=0.06)
+    np.testing.assert_array_equal(belief.mean, quality)
+    assert not belief.step.any()
 
 
 def test_it_survives_json_bit_for_bit() -> None:

@@ -139,8 +139,7 @@ class JointBelief:
             )
         low, high = float(quality.min()), float(quality.max())
         binary = bool(np.isin(quality, (low, high)).all())
-        high = high if high > low else low + 1.0
-        y = (quality - low) / (high - low)
+        y = (quality - low) / (high - low) if high > low else np.zeros(quality.shape)
 
         ante_mean, ante_sd = _moments(signals.ante)
         f = _features(signals.ante, ante_mean, ante_sd)
