@@ -44,7 +44,10 @@ def test_rag(openai_server: OpenAIServer, models: Any, capsys: pytest.CaptureFix
     assert "[a quick look, then a thorough look: exhausted]" in capsys.readouterr().out
 
 
-def test_calibration(openai_server: OpenAIServer, models: Any, tmp_path: Path) -> None:
+def test_calibration(
+    openai_server: OpenAIServer, models: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(langchain_calibration, "PROMPTS", questions()[:60])
     known = {question.prompt: question for question in questions()}
 
     def small(request: Request) -> Reply:
