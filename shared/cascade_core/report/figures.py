@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,6 +80,7 @@ def figures(
     certificate = certificate_of(policy.certificate)
     singles = [_single(table, k) for k in range(len(table.models))]
     reference = certificate.reference if certificate else table.models[int(table.cost.mean(axis=0).argmax())]
+    shown = excerpts([query.text for query in table.queries])
     picked = np.sort(draw.choice(len(table), min(_SAMPLES, len(table)), replace=False))
     points = _points(curves[own.name], table, picked) if own.name in curves else []
     chosen = {
@@ -102,16 +105,19 @@ def figures(
         "chosen": chosen,
         "points": points,
         "start": int(np.abs(np.array([point["cost"] for point in points]) - chosen["cost"]).argmin()),
-        "samples": [_short(table.queries[row].text) for row in picked],
+        "samples": [shown[row] for row in picked],
         "reliability": [_reliability(estimates, table, k) for k in range(len(table.models))],
-        "failures": failures(table, int(table.cost.mean(axis=0).argmin())),
+        "failures": failures(table, shown, int(table.cost.mean(axis=0).argmin())),
         "certificate": None if certificate is None else _certified(certificate),
     }
     return Figures(data)
 
 
-def failures(table: AnswerTable, model: int) -> dict[str, Any]:
-    """Groups of prompts that share words, those on which a model scores under one half most often first."""
+def failures(table: AnswerTable, shown: Sequence[str], model: int) -> dict[str, Any]:
+    """Groups of prompts that share words, those on which a model scores under one half most often first.
+
+    ``shown`` are the queries' excerpts.
+    """
     failed = table.quality[:, model] < 0.5
     found: dict[str, Any] = {"model": table.models[model], "rate": float(failed.mean()), "clusters": []}
     texts = [query.text for query in table.queries]
@@ -141,7 +147,7 @@ def failures(table: AnswerTable, model: int) -> dict[str, Any]:
                 "words": [str(names[i]) for i in weight.argsort()[::-1][:5] if weight[i] > 0],
                 "prompts": int(inside.sum()),
                 "rate": rate,
-                "examples": [_short(texts[row]) for row in np.flatnonzero(wrong)[:3]],
+                "examples": [shown[row] for row in np.flatnonzero(wrong)[:3]],
             }
         )
     found["clusters"].sort(key=lambda cluster: -cluster["rate"])
@@ -254,6 +260,15 @@ def _made(policy: Policy, prompts: int) -> str:
 _UNITS = {"usd": "US dollars", "seconds": "seconds"}
 
 
-def _short(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= _SHOWN else f"{line[: _SHOWN - 1]}…"
+def excerpts(texts: Sequence[str]) -> list[str]:
+    """Each text on one line, cut at its end, or at its beginning where others begin alike, as few-shot prompts do."""
+    lines = [" ".join(text.split()) for text in texts]
+    alike = Counter(line[:_SHOWN] for line in lines)
+    return [
+        line
+        if len(line) <= _SHOWN
+        else f"…{line[1 - _SHOWN :]}"
+        if alike[line[:_SHOWN]] > 1
+        else f"{line[: _SHOWN - 1]}…"
+        for line in lines
+    ]

@@ -11,6 +11,11 @@
   const digits = (x) => x >= 100 ? 0 : x >= 10 ? 1 : x >= 1 ? 2 : x >= 0.1 ? 3 : 4;
   const plain = (x) => (x * scale).toLocaleString("en", { minimumFractionDigits: 0, maximumFractionDigits: digits(x * scale) });
   const cost = (x) => seconds ? `${plain(x)} s` : `$${plain(x)}`;
+  const short = (name) => name.split("/").pop();
+  // The models that answer most get colours of their own; with more than eight, colours repeat.
+  const most = data.models.map((_, k) => Math.max(...data.points.map((point) => point.mix[k])));
+  const rank = most.map((_, k) => k).sort((a, b) => most[b] - most[a]);
+  const colorOf = (k) => color(rank.indexOf(k));
   const percent = (x, d = 1) => `${(100 * x).toFixed(d)} %`;
 
   function el(name, attributes = {}, ...children) {
@@ -97,11 +102,13 @@
     data.models.forEach((m) => {
       const x = X(m.cost), y = Y(m.quality);
       root.append(cross(x, m.low, m.high), svg("path", { d: `M${x} ${y - 7}L${x + 7} ${y}L${x} ${y + 7}L${x - 7} ${y}Z`, fill: "var(--card)", stroke: "var(--ink)", "stroke-width": 2 }));
+      const crowded = data.models.length > 6, beaten = data.models.some((o) => o.cost <= m.cost && o.quality > m.quality);
+      if (crowded && beaten) { root.lastChild.append(svg("title", {}, m.name)); return; }
       const end = x > W * 0.72;
       let ly = y + 22;
       while (taken.some(([tx, ty]) => Math.abs(tx - x) < 150 && Math.abs(ty - ly) < 15)) ly += 16;
       taken.push([x, ly]);
-      root.append(svg("text", { class: "label", x: end ? x + 6 : x + 10, y: ly, "text-anchor": end ? "end" : "start" }, m.name));
+      root.append(svg("text", { class: "label", x: end ? x + 6 : x + 10, y: ly, "text-anchor": end ? "end" : "start" }, short(m.name)));
     });
     const cx = X(chosen.cost), cy = Y(chosen.quality);
     root.append(cross(cx, chosen.low, chosen.high), svg("circle", { cx, cy, r: 8, fill: "var(--accent)", stroke: "var(--card)", "stroke-width": 2 }));
@@ -121,8 +128,8 @@
   const slider = $("slider");
   slider.max = data.points.length - 1;
   slider.value = data.start;
-  legend($("mix-legend"), data.models.map((m, k) => [m.name, color(k), true]));
-  const mix = data.models.map((_, k) => el("i", { style: `background:${color(k)}` }));
+  legend($("mix-legend"), data.models.map((m, k) => [m.name, colorOf(k), true]));
+  const mix = data.models.map((_, k) => el("i", { style: `background:${colorOf(k)}` }));
   $("mix").append(...mix);
   function show(moved) {
     const point = data.points[slider.value];
@@ -137,7 +144,7 @@
     ]);
     mix.forEach((bar, k) => { bar.style.flexGrow = point.mix[k]; bar.style.display = point.mix[k] < 0.002 ? "none" : ""; });
     $("mix").setAttribute("aria-label", data.models.map((m, k) => `${m.name} ${percent(point.mix[k], 0)}`).join(", "));
-    [...$("mix-legend").children].forEach((item, k) => { item.lastChild.textContent = `${data.models[k].name} · ${percent(point.mix[k], 0)}`; });
+    [...$("mix-legend").children].forEach((item, k) => { item.lastChild.textContent = `${data.models[k].name} · ${percent(point.mix[k], 0)}`; item.hidden = point.mix[k] < 0.002; });
     table($("samples"), ["Query", "Models run", "#Quality", "#Cost"], point.samples.map((s, i) => [
       el("span", { class: "q", style: "display:block;font-weight:400" }, data.samples[i]),
       el("span", { class: "path" }, ...s.ran.map((k) => el("span", { class: k === s.kept ? "chip kept" : "chip" }, data.models[k].name + (k === s.kept ? " ✓" : "")))),
@@ -168,7 +175,7 @@
     const most = Math.max(1, ...(r.before?.bins ?? []).concat(r.after?.bins ?? []).map((b) => b[2]));
     for (const [phase, filled] of [[r.before, false], [r.after, true]]) {
       for (const [expected, observed, n] of phase?.bins ?? []) {
-        root.append(svg("circle", { cx: at(expected), cy: up(observed), r: 2.5 + 4 * Math.sqrt(n / most), fill: filled ? color(k) : "var(--card)", "fill-opacity": filled ? 0.75 : 0, stroke: color(k), "stroke-width": 1.6 }));
+        root.append(svg("circle", { cx: at(expected), cy: up(observed), r: 2.5 + 4 * Math.sqrt(n / most), fill: filled ? colorOf(k) : "var(--card)", "fill-opacity": filled ? 0.75 : 0, stroke: colorOf(k), "stroke-width": 1.6 }));
       }
     }
     const sub = `calibration error ${r.before ? r.before.ece.toFixed(3) : "–"} before, ${r.after ? r.after.ece.toFixed(3) : "–"} after`;
