@@ -13,6 +13,7 @@ What the caller gets carries the decision record; of a stream, its last chunk do
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Mapping
@@ -28,6 +29,7 @@ from langchain_core.tracers._streaming import _StreamingCallbackHandler
 from cascade_core.errors import AllModelsFailedError
 from cascade_core.values import Answer, Call, DecisionRecord, Query, Stop
 from cascade_langchain._messages import answer_of, as_last_chunk, is_last_chunk, merged, with_record
+from cascade_langchain._model_log import ModelLog
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -66,7 +68,10 @@ class Job:
     """
 
     listens: ClassVar[bool] = False
-    """Whether the job itself wants to be told of the models inside its members."""
+    """Whether the job must be told of the models inside its members, even if nobody else is."""
+
+    log: ModelLog
+    """What it was told of during the last call."""
 
     def __init__(
         self,
@@ -230,7 +235,9 @@ class Job:
         return child
 
     def watching(self, callbacks: Any) -> Any:
-        """Who is told of the call."""
+        """Who is told of the call: the job, too."""
+        self.log = ModelLog()
+        callbacks.add_handler(self.log)
         return callbacks
 
 
@@ -319,6 +326,10 @@ async def _asteps(
                     job.take(await member.ainvoke(job.input, below, **job.kwargs))
         except Exception as error:
             job.fail(error)
+        except asyncio.CancelledError as error:
+            if watching:
+                await job.log.close(error, watching.handlers)
+            raise
         else:
             job.answered()
     record = job.finish(step)

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage
 
 from cascade_core.values import Answer, DecisionRecord, Query, Usage
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 RECORD_KEY = "cascade"
 """Key of a message's ``response_metadata`` under which the decision record is found."""
@@ -145,11 +142,3 @@ def _sum(first: Any, rest: Iterable[Any]) -> Any:
     for chunk in rest:
         total = total + chunk
     return total
-
-
-def last_message(messages: Iterable[Any]) -> Iterator[AIMessage]:
-    """The model's last message in a conversation, if there is one."""
-    for message in reversed(list(messages)):
-        if isinstance(message, AIMessage):
-            yield message
-            return

@@ -213,7 +213,6 @@ class _RunnableJob(Job):
     def __init__(self, *, read_answer: ReadAnswer | None, **job: Any) -> None:
         super().__init__(**job)
         self._read_answer = read_answer
-        self._log = ModelLog()
         self._draft = False
 
     def member(self, call: Call, *, live: bool) -> Runnable[Any, Any]:
@@ -228,12 +227,10 @@ class _RunnableJob(Job):
             for handler in list(callbacks.handlers):
                 if isinstance(handler, _StreamingCallbackHandler):
                     callbacks.remove_handler(handler)
-        self._log = ModelLog()
-        callbacks.add_handler(self._log)
-        return callbacks
+        return super().watching(callbacks)
 
     def read(self, output: Any, latency: float) -> Answer:
-        return answer_from(output, latency, self._log, self._read_answer)
+        return answer_from(output, latency, self.log, self._read_answer)
 
     def seal(self, output: Any, record: DecisionRecord) -> Any:
         return with_record(output, record) if isinstance(output, BaseMessage) else output

@@ -13,7 +13,6 @@ from cascade_core.values import Answer, Call, DecisionRecord
 from cascade_langchain._driver import Job, adrive, arun_to_end, drive, run_to_end
 from cascade_langchain._members import Members
 from cascade_langchain._messages import answer_of, with_record
-from cascade_langchain._model_log import ModelLog
 
 if TYPE_CHECKING:
     from cascade_langchain._members import AnyRunnable
@@ -88,7 +87,6 @@ class _StructuredJob(Job):
         super().__init__(**job)
         self._include_raw = include_raw
         self._parsed_members = parsed_members
-        self._log = ModelLog()
 
     def live(self, call: Call) -> bool:
         return super().live(call) and not self._include_raw
@@ -96,14 +94,9 @@ class _StructuredJob(Job):
     def member(self, call: Call, *, live: bool) -> AnyRunnable:
         return self._parsed_members(call.model, draft=False) if live else super().member(call, live=live)
 
-    def watching(self, callbacks: Any) -> Any:
-        self._log = ModelLog()
-        callbacks.add_handler(self._log)
-        return callbacks
-
     def read(self, output: Any, latency: float) -> Answer:
         if self.released:
-            said = self._log.messages[-1:]
+            said = self.log.messages[-1:]
             return answer_of(said[0], latency) if said else Answer(text=str(output), latency=latency)
         return answer_of(output["raw"], latency, parse_error=output["parsed"] is None)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from typing import Any
 
 from langchain_core.callbacks import get_usage_metadata_callback
 from langchain_core.language_models import BaseChatModel
@@ -58,7 +59,7 @@ def run(models: Mapping[str, BaseChatModel], prices: Mapping[str, Price]) -> lis
 async def _watch(model: ChatCascade) -> None:
     async for event in model.astream_events("What is the capital of Iceland?", version="v2"):
         if event["event"] == "on_custom_event":
-            about = event["data"]
+            about: Any = event["data"]
             print(f"  {event['name']}: {about['model']} {about.get('reason', '')}")
 
 

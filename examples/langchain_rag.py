@@ -55,10 +55,13 @@ class Explanation(BaseCallbackHandler):
             print(f"  [{', then '.join(call['model'] for call in data['calls'])}: {data['reason']}]")
 
 
+def joined(passages: list[Document]) -> str:
+    return "\n".join(passage.page_content for passage in passages)
+
+
 def look(store: InMemoryVectorStore, passages: int, model: BaseChatModel) -> Runnable[str, str]:
     """A chain that reads so many passages before its model answers."""
-    retriever = store.as_retriever(search_kwargs={"k": passages})
-    context = retriever | RunnableLambda(lambda found: "\n".join(each.page_content for each in found))
+    context = store.as_retriever(search_kwargs={"k": passages}) | RunnableLambda(joined)
     return {"context": context, "question": RunnablePassthrough()} | PROMPT | model | StrOutputParser()
 
 

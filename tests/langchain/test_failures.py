@@ -134,7 +134,7 @@ def test_the_errors_message_is_not_logged(
     assert "2+2" not in str(answer.response_metadata["cascade"])
 
 
-async def test_cancellation_passes_and_closes_the_run(openai_server: OpenAIServer) -> None:
+async def test_cancellation_passes_and_closes_every_run(openai_server: OpenAIServer) -> None:
     hang = Hang()
     openai_server.models = {"small": hang, "large": "four"}
     tree = RunTree()
@@ -145,8 +145,9 @@ async def test_cancellation_passes_and_closes_the_run(openai_server: OpenAIServe
     with pytest.raises(asyncio.CancelledError):
         await task
     assert [request.model for request in openai_server.requests] == ["small"], "nobody was asked instead"
-    outer = next(run_id for run_id, kind in tree.kinds.items() if kind == "chain")
-    assert tree.ended[outer] == "CancelledError"
+    assert tree.roots == [["ChatCascade", ["small"]]]
+    assert not tree.open, "although a model that is cancelled leaves its own run open"
+    assert set(tree.ended.values()) == {"CancelledError"}
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt(), SystemExit()])

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from langchain_core.exceptions import OutputParserException
 from langchain_core.messages import AIMessage
+from langchain_core.prompts import ChatPromptTemplate
 from pydantic import BaseModel, ValidationError
 
 from cascade_core import Policy
@@ -135,3 +136,11 @@ def test_a_drafts_object_is_streamed_once(openai_server: OpenAIServer) -> None:
     model = _composite(openai_server, cascading(0.1), small=GOOD, large=GOOD)
     assert list(model.with_structured_output(Sum, method="json_mode").stream("2+2?")) == [Sum(total=4)]
     assert [request.model for request in openai_server.requests] == ["small"]
+
+
+def test_it_composes_in_a_chain_that_can_be_drawn(openai_server: OpenAIServer) -> None:
+    model = _composite(openai_server, cascading(0.1), small=BAD, large=GOOD)
+    chain = ChatPromptTemplate.from_template("{sum}") | model.with_structured_output(Sum, method="json_mode")
+    assert chain.invoke({"sum": "2+2?"}) == Sum(total=4)
+    assert chain.with_retry().with_config(tags=["x"]).batch([{"sum": "2+2?"}]) == [Sum(total=4)]
+    assert "ChatCascade" in chain.get_graph().draw_mermaid()

@@ -169,6 +169,17 @@ def test_a_graph_with_a_tool_node(openai_server: OpenAIServer) -> None:
     assert isinstance(state["messages"][-1], AIMessage)
 
 
+@pytest.mark.filterwarnings("ignore:create_react_agent has been moved")
+def test_langgraphs_own_agent_takes_it_bound_and_unbound(openai_server: OpenAIServer) -> None:
+    """It looks for the tools in the binding's arguments and binds them itself where it finds none."""
+    from langgraph.prebuilt import create_react_agent
+
+    model = ChatCascade(pair(openai_server), policy=always_both())
+    for given in (model, model.bind_tools([weather])):
+        state = create_react_agent(given, [weather]).invoke({"messages": [HumanMessage("weather in Rome?")]})
+        assert [message.type for message in state["messages"]] == ["human", "ai", "tool", "ai"]
+
+
 @pytest.mark.parametrize("asynchronous", [False, True])
 async def test_middleware_puts_the_composite_in_the_place_of_the_agents_model(
     openai_server: OpenAIServer, asynchronous: bool
