@@ -60,13 +60,19 @@ class Recorder(BaseEventHandler):
         return [event for event in self.events if isinstance(event, kind)]
 
 
+NOT_OURS = (
+    # LlamaIndex and its tracers use what pydantic and the workflows call deprecated.
+    "ignore::DeprecationWarning:(inspect|llama_index|openinference)",
+    # An agent's memory outlives the event loop that LlamaIndex made for it.
+    "ignore:Exception in thread .*_connection_worker:pytest.PytestUnhandledThreadExceptionWarning",
+)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """LlamaIndex and its tracers use what pydantic and the workflows call deprecated; that is theirs to mend."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
-            item.add_marker(
-                pytest.mark.filterwarnings("ignore::DeprecationWarning:(inspect|llama_index|openinference)")
-            )
+            for warning in NOT_OURS:
+                item.add_marker(pytest.mark.filterwarnings(warning))
 
 
 @pytest.fixture(autouse=True, scope="session")
