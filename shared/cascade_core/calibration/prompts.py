@@ -94,7 +94,9 @@ def _prompt(given: str | Query | Mapping[str, Any], number: int) -> Prompt:
         features = _first(given, ("features",)) or {}
         if not isinstance(features, Mapping):
             got = type(features).__name__
-            raise CalibrationError(f"prompt {number} has features of type {got}: expected a mapping to numbers")
+            raise CalibrationError(
+                f"prompt {number} has features of type {got}: expected a mapping to numbers"
+            )
         prompt = Prompt(
             text=text,
             reference=None if reference is None else str(reference),
