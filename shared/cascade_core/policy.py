@@ -281,6 +281,10 @@ class Policy:
             policy = cls.from_json(Path(path).read_text(encoding="utf-8"))
         except PolicyError as error:
             raise PolicyError(f"{os.fspath(path)}: {error}") from error
+        except OSError as error:
+            raise PolicyError(
+                f"{os.fspath(path)}: {error.strerror or error}. Expected the file that Policy.save wrote"
+            ) from error
         except UnicodeDecodeError as error:
             raise PolicyError(f"{os.fspath(path)}: not a text file, so not a policy") from error
         if models is not None:

@@ -69,6 +69,11 @@ def test_a_truncated_file_is_refused(policy, tmp_path):
         Policy.load(path)
 
 
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(PolicyError, match=r"nowhere\.json: No such file.*Policy\.save"):
+        Policy.load(tmp_path / "nowhere.json")
+
+
 def test_another_schema_version_is_refused_with_both_versions(policy):
     data = json.loads(policy.to_json())
     data["schema_version"] = SCHEMA_VERSION + 1
