@@ -22,7 +22,8 @@ from cascade_core import __version__
 from cascade_core.errors import ConfigurationError
 from cascade_core.health import Health
 from cascade_core.values import Query
-from cascade_langchain._driver import Job, adrive, arun_to_end, drive, run_to_end
+from cascade_langchain._driver import adrive, arun_to_end, drive, run_to_end
+from cascade_langchain._job import Job
 from cascade_langchain._members import (
     Members,
     chat_model_of,

@@ -19,7 +19,8 @@ from pydantic import ConfigDict, Field
 from cascade_core.errors import ConfigurationError
 from cascade_core.health import Health
 from cascade_core.values import Answer, Call, DecisionRecord, Query
-from cascade_langchain._driver import Job, adrive, arun_to_end, drive, run_to_end
+from cascade_langchain._driver import adrive, arun_to_end, drive, run_to_end
+from cascade_langchain._job import Job
 from cascade_langchain._members import Members, chat_model_of
 from cascade_langchain._messages import answer_of, as_last_chunk, query_of, with_record
 from cascade_langchain._model_log import ModelLog

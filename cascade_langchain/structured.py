@@ -10,7 +10,8 @@ from langchain_core.language_models import LanguageModelInput
 from langchain_core.runnables import Runnable, RunnableConfig
 
 from cascade_core.values import Answer, Call, DecisionRecord
-from cascade_langchain._driver import Job, adrive, arun_to_end, drive, run_to_end
+from cascade_langchain._driver import adrive, arun_to_end, drive, run_to_end
+from cascade_langchain._job import Job
 from cascade_langchain._members import Members
 from cascade_langchain._messages import answer_of, with_record
 
