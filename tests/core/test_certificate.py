@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import beta
 
@@ -16,6 +16,7 @@ from cascade_core.calibration.certificate import Certificate, Sample, Terms, cer
 MODELS = ("small", "large")
 
 
+@settings(deadline=None)
 @given(st.integers(1, 400), st.data(), st.sampled_from([0.9, 0.95, 0.99]))
 def test_for_right_and_wrong_answers_the_bound_is_clopper_pearsons(n, data, confidence):
     right = data.draw(st.integers(0, n))
@@ -32,6 +33,7 @@ def test_for_right_and_wrong_answers_the_bound_is_clopper_pearsons(n, data, conf
         assert beta.sf(high, right + 1, n - right) == pytest.approx(1 - confidence, rel=0.08)
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=60), st.sampled_from([0.9, 0.95]))
 def test_bounds_lie_on_their_side_of_the_mean_and_within_the_range(values, confidence):
     values = np.array(values)

@@ -86,7 +86,7 @@ def calibrate(
         prices: prices by model name; list prices by name where there is none.
         parameters: each model's parameters, part of its answers' key in the store.
         concurrency: calls at a time, for each model or by name.
-        max_spend: most US dollars that collecting may cost.
+        max_spend: most US dollars that collecting may cost. What was collected by then is fitted to.
         progress: called after every call; True shows a bar.
         unit: what costs are counted in.
         confidence: of the certificate.
