@@ -6,8 +6,9 @@ framework.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from cascade_core._lazy import lazily
 
 if TYPE_CHECKING:
     from cascade_core.belief import Belief
@@ -36,24 +37,34 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_HOME = {
-    "belief": ("Belief",),
-    "episode": ("Episode",),
-    "errors": (
-        "AllModelsFailedError",
-        "ArrayError",
-        "CalibrationError",
-        "CascadeError",
-        "ConfigurationError",
-        "InfeasibleTargetError",
-        "PolicyError",
-    ),
-    "health": ("Health",),
-    "policy": ("Limits", "ModelSpec", "Policy"),
-    "values": ("Answer", "Call", "CallRecord", "DecisionRecord", "Price", "Query", "Stop", "Usage"),
-}
-_MODULE = {name: module for module, names in _HOME.items() for name in names}
-
+__getattr__, __dir__ = lazily(
+    __name__,
+    {
+        "cascade_core.belief": ("Belief",),
+        "cascade_core.episode": ("Episode",),
+        "cascade_core.errors": (
+            "AllModelsFailedError",
+            "ArrayError",
+            "CalibrationError",
+            "CascadeError",
+            "ConfigurationError",
+            "InfeasibleTargetError",
+            "PolicyError",
+        ),
+        "cascade_core.health": ("Health",),
+        "cascade_core.policy": ("Limits", "ModelSpec", "Policy"),
+        "cascade_core.values": (
+            "Answer",
+            "Call",
+            "CallRecord",
+            "DecisionRecord",
+            "Price",
+            "Query",
+            "Stop",
+            "Usage",
+        ),
+    },
+)
 __all__ = [
     "AllModelsFailedError",
     "Answer",
@@ -77,17 +88,3 @@ __all__ = [
     "Stop",
     "Usage",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    """Load a public name on first use."""
-    if name not in _MODULE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_MODULE[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    """Public names, loaded or not."""
-    return sorted({*globals(), *__all__})

@@ -5,8 +5,9 @@ Public names are loaded when they are first used: a database and scikit-learn ar
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from cascade_core._lazy import lazily
 
 if TYPE_CHECKING:
     from cascade_core.calibration.certificate import Bound, Certificate
@@ -38,84 +39,85 @@ if TYPE_CHECKING:
     from cascade_core.calibration.table import AnswerTable
     from cascade_core.calibration.targets import Budget, Quality, RelativeQuality, Savings, Target
 
-_HOME = {
-    "certificate": (
-        "Bound",
-        "Certificate",
-    ),
-    "checking": (
-        "Check",
-        "Checked",
-        "check",
-        "check_served",
-    ),
-    "collection": (
-        "Ask",
-        "Collection",
-        "Plan",
-        "Progress",
-        "acollect",
-        "collect",
-        "plan",
-    ),
-    "evaluation": (
-        "Evaluation",
-        "evaluate",
-    ),
-    "fit": (
-        "Fit",
-        "Frontier",
-        "Line",
-    ),
-    "job": (
-        "Calibration",
-        "acalibrate",
-        "calibrate",
-        "calibrate_table",
-    ),
-    "judges": (
-        "Comparison",
-        "Evaluator",
-        "Judge",
-    ),
-    "logs": ("read_logs",),
-    "prompts": (
-        "Prompt",
-        "read_prompts",
-    ),
-    "scorers": (
-        "Agreement",
-        "Case",
-        "CodeTests",
-        "Contains",
-        "Exact",
-        "JsonSchema",
-        "MultipleChoice",
-        "Normalised",
-        "Numeric",
-        "Regex",
-        "Scorer",
-        "Similarity",
-    ),
-    "scoring": (
-        "Function",
-        "Weighted",
-        "as_scorer",
-        "score_table",
-    ),
-    "select": ("choose_prompts",),
-    "store": ("Store",),
-    "table": ("AnswerTable",),
-    "targets": (
-        "Budget",
-        "Quality",
-        "RelativeQuality",
-        "Savings",
-        "Target",
-    ),
-}
-_MODULE = {name: module for module, names in _HOME.items() for name in names}
-
+__getattr__, __dir__ = lazily(
+    __name__,
+    {
+        "cascade_core.calibration.certificate": (
+            "Bound",
+            "Certificate",
+        ),
+        "cascade_core.calibration.checking": (
+            "Check",
+            "Checked",
+            "check",
+            "check_served",
+        ),
+        "cascade_core.calibration.collection": (
+            "Ask",
+            "Collection",
+            "Plan",
+            "Progress",
+            "acollect",
+            "collect",
+            "plan",
+        ),
+        "cascade_core.calibration.evaluation": (
+            "Evaluation",
+            "evaluate",
+        ),
+        "cascade_core.calibration.fit": (
+            "Fit",
+            "Frontier",
+            "Line",
+        ),
+        "cascade_core.calibration.job": (
+            "Calibration",
+            "acalibrate",
+            "calibrate",
+            "calibrate_table",
+        ),
+        "cascade_core.calibration.judges": (
+            "Comparison",
+            "Evaluator",
+            "Judge",
+        ),
+        "cascade_core.calibration.logs": ("read_logs",),
+        "cascade_core.calibration.prompts": (
+            "Prompt",
+            "read_prompts",
+        ),
+        "cascade_core.calibration.scorers": (
+            "Agreement",
+            "Case",
+            "CodeTests",
+            "Contains",
+            "Exact",
+            "JsonSchema",
+            "MultipleChoice",
+            "Normalised",
+            "Numeric",
+            "Regex",
+            "Scorer",
+            "Similarity",
+        ),
+        "cascade_core.calibration.scoring": (
+            "Function",
+            "Weighted",
+            "as_scorer",
+            "score_table",
+        ),
+        "cascade_core.calibration.select": ("choose_prompts",),
+        "cascade_core.calibration.store": ("Store",),
+        "cascade_core.calibration.table": ("AnswerTable",),
+        "cascade_core.calibration.targets": (
+            "Budget",
+            "Quality",
+            "RelativeQuality",
+            "Savings",
+            "Target",
+        ),
+    },
+)
 __all__ = [
     "Agreement",
     "AnswerTable",
@@ -170,17 +172,3 @@ __all__ = [
     "read_prompts",
     "score_table",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    """Load a public name on first use."""
-    if name not in _MODULE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_MODULE[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    """Public names, loaded or not."""
-    return sorted({*globals(), *__all__})
