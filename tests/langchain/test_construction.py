@@ -106,7 +106,7 @@ def test_a_policy_file_that_is_truncated_or_missing_is_named(tmp_path: Path) -> 
     path.write_text(cascading().to_json()[:100])
     with pytest.raises(PolicyError, match=r"policy\.json.*truncated"):
         ChatCascade([Scripted(model_name="small"), Scripted(model_name="large")], policy=path)
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(PolicyError, match="No such file"):
         ChatCascade(
             [Scripted(model_name="small"), Scripted(model_name="large")], policy=tmp_path / "none.json"
         )
