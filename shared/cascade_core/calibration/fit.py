@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from typing import Any
 
 import numpy as np
@@ -245,7 +244,6 @@ def _provenance(
 ) -> dict[str, Any]:
     return {
         "version": cascade_core.__version__,
-        "fitted_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "target": f"{target}",
         "queries": len(table),
         "queries_fitted": len(fitted),

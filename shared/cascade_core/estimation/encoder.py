@@ -39,7 +39,7 @@ def as_embed(embedding: object) -> Embed:
     """
     for method in ("embed_documents", "get_text_embedding_batch", "embed", "encode"):
         found = getattr(embedding, method, None)
-        if callable(found):
+        if callable(found) and not isinstance(embedding, str):  # text, too, has a method "encode"
             embed: Embed = found
             return embed
     if callable(embedding):
@@ -75,11 +75,13 @@ class Encoded:
         where: columns of the n-grams, of ``2**bits``.
         value: tf-idf of the n-grams, together of length 1.
         dense: ``(E,)`` everything else.
+        form: ``(FORM,)`` the standardised form, from which part of ``dense`` was made.
     """
 
     where: IntArray
     value: FloatArray
     dense: FloatArray
+    form: FloatArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,7 +157,7 @@ class Encoder:
             parts.append(np.where(np.isfinite(own), own, 0.0))
         if embedding is not None:
             parts.append(embedding)
-        return Encoded(where, value, np.concatenate(parts) if len(parts) > 1 else waves)
+        return Encoded(where, value, np.concatenate(parts) if len(parts) > 1 else waves, form)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values and arrays by field name."""

@@ -25,6 +25,7 @@ from cascade_core.estimation.answer import figures
 from cascade_core.estimation.costs import CostModel, log_length
 from cascade_core.estimation.encoder import Embed, Encoded, Encoder, as_embed, embed_texts
 from cascade_core.estimation.joint import JointBelief, SignalEstimates, Signals
+from cascade_core.estimation.neighbours import Neighbours, places
 from cascade_core.estimation.own import OwnSignals
 from cascade_core.estimation.text import read
 from cascade_core.values import Answer, Query
@@ -69,13 +70,15 @@ class AnteModel:
     Attributes:
         encoder: from the query to numbers.
         linear: from the numbers to K expected qualities and K drifts of cost.
-        centre, spread: ``(K + S,)`` by which the stacked signals are standardised: the K expected qualities and
-            S = K logits of the user's own estimator, or none.
+        neighbours: queries of the table and how they were answered.
+        centre, spread: ``(S,)`` by which the stacked signals are standardised: the K expected qualities, those of the
+            neighbours and, where there are any, the log odds of the user's own estimator.
         stack: ``(K, d)`` logistic regression on a model's signals and their means over the models.
     """
 
     encoder: Encoder
     linear: Linear
+    neighbours: Neighbours
     centre: FloatArray
     spread: FloatArray
     stack: FloatArray
@@ -85,8 +88,12 @@ class AnteModel:
     ) -> tuple[FloatArray, FloatArray]:
         """Log odds ``(K,)`` and drifts of cost ``(K,)`` of one query."""
         models = self.stack.shape[0]
-        raw = self.linear(self.encoder.encode(query, embedding))
-        signals = raw[:models] if own is None else np.concatenate([raw[:models], own])
+        encoded = self.encoder.encode(query, embedding)
+        raw = self.linear(encoded)
+        scores = (raw[:models] - self.centre[:models]) / self.spread[:models]
+        near = self.neighbours(places(scores[None, :], encoded.form[None, :]))[0]
+        parts = [raw[:models], near] if own is None else [raw[:models], near, own]
+        signals = np.concatenate(parts)
         x = stack_features(((signals - self.centre) / self.spread)[None, :], models)[0]
         logits: FloatArray = (x * self.stack[:, :-1]).sum(axis=1) + self.stack[:, -1]
         return logits, raw[models:]
@@ -359,9 +366,16 @@ class CostsOf:
 def _plain(model: AnteModel | PostModel) -> dict[str, Any]:
     values = {field.name: getattr(model, field.name) for field in fields(model)}
     values["encoder"] = model.encoder.to_dict()
+    if isinstance(model, AnteModel):
+        values["neighbours"] = {
+            field.name: getattr(model.neighbours, field.name) for field in fields(Neighbours)
+        }
     values["linear"] = {field.name: getattr(model.linear, field.name) for field in fields(Linear)}
     return values
 
 
 def _parts(data: Mapping[str, Any]) -> dict[str, Any]:
-    return {**data, "encoder": Encoder.from_dict(data["encoder"]), "linear": Linear(**data["linear"])}
+    parts = {**data, "encoder": Encoder.from_dict(data["encoder"]), "linear": Linear(**data["linear"])}
+    if "neighbours" in data:
+        parts["neighbours"] = Neighbours(**data["neighbours"])
+    return parts

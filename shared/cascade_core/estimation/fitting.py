@@ -25,6 +25,7 @@ from cascade_core.estimation.fitted import (
     standardised,
 )
 from cascade_core.estimation.joint import CrossFitted, JointBelief, SignalEstimates, Signals
+from cascade_core.estimation.neighbours import fit_neighbours, places
 from cascade_core.estimation.own import OwnSignals
 from cascade_core.estimation.regression import fit_logistic, fit_ridge, folds, logistic
 from cascade_core.estimation.text import read
@@ -155,15 +156,22 @@ def _fit_ante(
     drift = drifts(chars, table.cost, *fit_rate(chars, table.cost))
     targets = np.concatenate([labels, drift], axis=1)
     ridge = fit_ridge(stacked(encoded, encoder.bits), targets, np.repeat([0, 1], models), fold)
-    signals = ridge.out_of_fold[:, :models]
+    scores = ridge.out_of_fold[:, :models]
+    place = places(
+        (scores - scores.mean(axis=0)) / np.maximum(scores.std(axis=0), 1e-6),
+        np.array([one.form for one in encoded]),
+    )
+    neighbours, near = fit_neighbours(place, labels, fold, seed)
+    parts = [scores, near]
     if own is not None:
-        said = np.stack([own_logits(own, query, models) for query in table.queries])
-        signals = np.concatenate([signals, said], axis=1)
+        parts.append(np.stack([own_logits(own, query, models) for query in table.queries]))
+    signals = np.concatenate(parts, axis=1)
     centre, spread = signals.mean(axis=0), np.maximum(signals.std(axis=0), 1e-6)
     stack = fit_logistic(stack_features((signals - centre) / spread, models), labels, fold)
     model = AnteModel(
         encoder=encoder,
         linear=Linear.of(ridge.weights, ridge.intercept, encoder.bits),
+        neighbours=neighbours,
         centre=centre,
         spread=spread,
         stack=stack.weights,
