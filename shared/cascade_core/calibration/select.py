@@ -1,8 +1,10 @@
 """Which prompts to pay for, when there are more than the budget allows.
 
 ``random`` is the default: only a random choice leaves the prompts exchangeable with the traffic, which is what a
-certificate assumes. ``k-center`` covers the space of prompts and ``leverage`` prefers unusual ones; both are for
-prompts that estimators are fitted on. ``benchmarks/coreset.py`` measures what they are worth.
+certificate assumes, and nothing else was measured to be better. ``k-center`` covers the space of prompts and
+``leverage`` prefers unusual ones; with 100 prompts of three real tables (``benchmarks/coreset.py``, 5 seeds),
+leverage changed the area under the curve by +0.6 ± 1.0, +0.1 ± 0.5 and +0.1 ± 0.2 points against random, k-center by
+-4.2 ± 2.8, +0.2 ± 0.7 and -0.1 ± 0.2. Try them where your embeddings tell easy prompts from hard ones.
 """
 
 from __future__ import annotations
