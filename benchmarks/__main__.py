@@ -15,6 +15,7 @@ RUNS = (
     ["fit.py"],
     ["estimators.py"],
     ["coverage.py"],
+    ["coreset.py"],
     ["overhead.py", "--framework", "langchain"],
     ["overhead.py", "--framework", "llamaindex"],
 )

@@ -10,9 +10,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from _answers import load
+from _tables import DATA, parser, report
 
-from benchmarks._answers import load
-from benchmarks._tables import DATA, parser, report
 from cascade_core.calibration import AnswerTable, Prompt, choose_prompts
 from cascade_core.estimation.fitting import fit_estimator
 from cascade_core.evaluation import area

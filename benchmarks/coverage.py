@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _answers import load
+from _tables import DATA, parser, report
 
-from benchmarks._answers import load
-from benchmarks._tables import DATA, parser, report
 from cascade_core.calibration import AnswerTable, Budget, RelativeQuality, Savings, Target
 from cascade_core.calibration.certificate import Sample, Terms, certify, in_words
 from cascade_core.calibration.fit import resolve
