@@ -17,14 +17,14 @@ from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterable, 
 from contextlib import aclosing, closing
 from typing import TYPE_CHECKING, Any
 
-from langchain_core.callbacks import AsyncCallbackManager, CallbackManager
+from langchain_core.callbacks import AsyncCallbackManager, AsyncCallbackManagerForChainRun, CallbackManager
 from langchain_core.runnables.config import ensure_config, var_child_runnable_config
 from langchain_core.tracers._streaming import _StreamingCallbackHandler
 
 from cascade_core.values import Call
 
 if TYPE_CHECKING:
-    from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
+    from langchain_core.callbacks import CallbackManagerForChainRun
     from langchain_core.runnables import RunnableConfig
 
     from cascade_langchain._job import Job
@@ -80,8 +80,12 @@ async def adrive(job: Job, config: RunnableConfig | None, *, stream: bool) -> As
     """As :func:`drive`."""
     config = ensure_config(config)
     manager = AsyncCallbackManager.configure(*job.manager_arguments(config))
-    run = await manager.on_chain_start(None, job.input, **job.start_arguments(config))
-    job.run_id = run.run_id
+    arguments = job.start_arguments(config)
+    if manager.handlers:
+        run = await manager.on_chain_start(None, job.input, **arguments)
+    else:  # telling nobody would still cost a turn of the loop, and at the end a task
+        run = AsyncCallbackManagerForChainRun.get_noop_manager()
+    job.run_id = arguments["run_id"] or run.run_id
     try:
         chunks = _asteps(job, run, config, stream=stream)
         tap = _tap(run.handlers) if stream else None
@@ -91,7 +95,7 @@ async def adrive(job: Job, config: RunnableConfig | None, *, stream: bool) -> As
     except BaseException as error:
         await run.on_chain_error(error)
         raise
-    if run.handlers:  # telling nobody would still cost a task
+    if run.handlers:
         await run.on_chain_end(job.output)
 
 
