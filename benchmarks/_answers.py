@@ -34,9 +34,14 @@ def load(path: str | Path, models: list[str] | None = None) -> AnswerTable:
     else:
         import pandas as pd
 
-        frame = pd.read_parquet(file) if file.suffix == ".parquet" else pd.read_csv(file)
+        if file.suffix == ".parquet":
+            frame = pd.read_parquet(file)
+        elif file.suffix == ".csv":
+            frame = pd.read_csv(file)
+        else:
+            frame = pd.read_json(file, lines=True)
         if any(column.endswith("|total_cost") for column in frame):
-            table = AnswerTable.from_frame(frame.drop_duplicates("sample_id"))
+            table = AnswerTable.from_frame(frame.drop_duplicates(_column(frame, _ID)))
         else:
             table = AnswerTable.from_rows(_long(frame) if "model" in frame else _wide(frame))
     if models:

@@ -52,7 +52,7 @@ def main() -> None:
     options.add_argument("--data", type=Path, default=DATA)
     options.add_argument("--models", help="comma-separated names; by default all of the table")
     options.add_argument("--splits", type=int, default=300)
-    options.add_argument("--fits", type=int, default=6, help="fits that the splits are shared among")
+    options.add_argument("--fits", type=int, default=3, help="fits that the splits are shared among")
     options.add_argument("--fitted", type=int, default=300, help="queries that a policy is fitted to")
     options.add_argument("--held-out", type=int, default=200, help="queries in a certificate's sample")
     options.add_argument("--confidence", type=float, default=0.95)
@@ -66,7 +66,10 @@ def main() -> None:
 
 
 def coverage(table: AnswerTable, given: Any) -> list[dict[str, Any]]:
-    """Rows of one table."""
+    """Rows of one table. Scores on another scale than 0 to 1 are brought there."""
+    low, high = float(table.quality.min()), float(table.quality.max())
+    if low < 0 or high > 1:
+        table = table.with_quality((table.quality - low) / (high - low))
     table = table.select([table.models[k] for k in table.cost.mean(axis=0).argsort(kind="stable")])
     best = table.models[int(table.quality.mean(axis=0).argmax())]
     middle = float(np.mean([table.cost.mean(axis=0).min(), table.cost.mean(axis=0).max()]))
