@@ -91,7 +91,8 @@ class Certificate(BaseModel):
         quality, cost = self.relative_quality, self.relative_cost
         return (
             f"With {_percent(self.confidence)} confidence, at least {_percent(quality.bound, down=True)} of "
-            f"{self.reference}'s quality at no more than {_percent(cost.bound, down=False)} of its cost "
+            f"{self.reference}'s quality at no more than {_percent(cost.bound, down=False)} of its "
+            f"{'time' if self.unit == 'seconds' else 'cost'} "
             f"(measured on {self.prompts} held-out prompts: {_percent(quality.measured)} at "
             f"{_percent(cost.measured)})."
         )

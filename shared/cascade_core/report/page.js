@@ -148,7 +148,7 @@
     table($("samples"), ["Query", "Models run", "#Quality", "#Cost"], point.samples.map((s, i) => [
       el("span", { class: "q", style: "display:block;font-weight:400" }, data.samples[i]),
       el("span", { class: "path" }, ...s.ran.map((k) => el("span", { class: k === s.kept ? "chip kept" : "chip" }, data.models[k].name + (k === s.kept ? " ✓" : "")))),
-      s.quality.toFixed(2), cost(s.cost),
+      el("span", {}, el("span", { class: "only-phone" }, "quality "), s.quality.toFixed(2)), el("span", {}, el("span", { class: "only-phone" }, "cost "), cost(s.cost)),
     ]));
     if (moved) frontier(point);
   }
