@@ -152,6 +152,7 @@ class OpenAIServer:
             log_level="critical",
             backlog=4096,
             timeout_graceful_shutdown=1,
+            timeout_keep_alive=600,  # a slow machine must not find a connection closed that it is about to use
         )
         self._server = uvicorn.Server(config)
         # The socket listens already: a client that connects before the thread is up waits in its queue.
