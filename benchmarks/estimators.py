@@ -6,18 +6,25 @@ fitted on top), strategies are traced over their knob on the second. ``auto`` is
     auc             area under the quality-cost curve between the cheapest and the dearest model, × 100
     q25, q50, q75   quality at that share of the dearest model's cost, × 100
     cost95, cost98  cost at that share of the dearest model's quality, relative to its cost; NaN if never reached
-    ece, brier_skill, auroc   of the ex-ante and post-hoc estimates (post: given every model's own answer)
+    ece, brier_skill, auroc   of the ex-ante and post-hoc estimates (post: given the model's own answer)
+
+With ``--claims`` it prints instead how much of the gap between two models is recovered (``_gap.py``), what fitted
+policies make of ladders with a plain rule (``_ladders.py``), and what predicting takes.
 """
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 
 import numpy as np
 from _answers import load
+from _gap import gaps
+from _ladders import ladders
 from _tables import DATA, parser, report
 
+from cascade_core._json import encode
 from cascade_core.calibration import AnswerTable
 from cascade_core.estimation import Estimation, fit_estimator
 from cascade_core.estimation.reliability import reliability
@@ -42,11 +49,40 @@ def main() -> None:
     options.add_argument("--models", help="names of the models, separated by commas")
     options.add_argument("--train", type=float, default=0.5, help="share, or number, of queries fitted to")
     options.add_argument("--seeds", type=int, default=5)
+    options.add_argument("--claims", action="store_true", help="gap, ladders, latency and size instead")
     arguments = options.parse_args()
     for path in arguments.table or [arguments.data / name for name in TABLES]:
         table = load(path, arguments.models.split(",") if arguments.models else None)
-        for row in run(table, arguments.train, arguments.seeds):
+        rows = claims(table) if arguments.claims else run(table, arguments.train, arguments.seeds)
+        for row in rows:
             report({"table": path.stem, "models": len(table.models), **row}, arguments.json)
+
+
+def claims(table: AnswerTable) -> list[dict[str, object]]:
+    """Rows of the claims that a table can show."""
+    rows = gaps(table) if len(table.models) == 2 else []
+    return [*rows, *ladders(table), prediction(table)]
+
+
+def prediction(table: AnswerTable, models: int = 5, train: int = 1000, repeats: int = 7) -> dict[str, object]:
+    """Microseconds to estimate one query before any call, and bytes of the policy's estimator."""
+    table = table.select(table.models[:models])
+    fitted, unseen = table.split(min(train / len(table), 0.8))
+    estimator = fit_estimator(fitted).estimator
+    queries = unseen.queries[:200]
+    taken = []
+    for _ in range(repeats):
+        start = time.process_time()
+        for query in queries:
+            estimator.start(query)
+        taken.append((time.process_time() - start) / len(queries))
+    size = len(json.dumps(encode(estimator.to_dict())))
+    return {
+        "case": "prediction",
+        "query_us": 1e6 * min(taken),
+        "bytes": size,
+        "policy_models": len(table.models),
+    }
 
 
 def run(table: AnswerTable, train: float, seeds: int) -> list[dict[str, object]]:

@@ -6,10 +6,10 @@ import json
 import os
 import tempfile
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -20,6 +20,9 @@ from cascade_core.errors import ConfigurationError, PolicyError
 from cascade_core.estimation import Estimator, Uncalibrated, estimator_from_dict
 from cascade_core.strategies import Strategy, ThresholdCascade, strategy_from_dict
 from cascade_core.values import Answer, Price, Query
+
+if TYPE_CHECKING:
+    from cascade_core.estimation import OwnSignals
 
 SCHEMA_VERSION = 1
 Unit = Literal["usd", "seconds"]
@@ -174,6 +177,18 @@ class Policy:
         if price is None or answer.usage is None:
             return None
         return price.dollars(answer.usage)
+
+    def connect(self, *, embedding: object = None, own: OwnSignals | None = None) -> Policy:
+        """This policy with the parts that no file can hold: the embedding and the estimator of the user's own.
+
+        Raises:
+            PolicyError: the policy was not fitted to data, so it uses neither.
+        """
+        from cascade_core.estimation.fitted import FittedEstimator
+
+        if not isinstance(self.estimator, FittedEstimator):
+            raise PolicyError("this policy was not fitted to data: there is nothing to connect")
+        return replace(self, estimator=self.estimator.connect(embedding=embedding, own=own))
 
     def check_models(self, names: Iterable[str]) -> None:
         """Check that the policy was made for models of these names.
