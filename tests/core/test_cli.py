@@ -128,6 +128,13 @@ def test_collect_then_fit_scores_by_the_references(project):
     assert Policy.load("policy.json").names == ("small", "large")
 
 
+def test_a_scorer_of_ones_own_is_named_like_a_model(project):
+    (project / "my_models.py").write_text(MODULE + "\ndef short(answer):\n    return len(answer) < 2\n")
+    said("collect", *BOTH, "--prompts", "prompts.jsonl", "--store", "s.sqlite", *PRICES)
+    fitted = said("fit", "s.sqlite", "--scorer", "my_models:short", "--savings", 0.1, "--of", "large")
+    assert fitted["certificate"]["scorer"] == "short"
+
+
 def test_collect_shows_the_price_and_asks_before_it_spends(project):
     refused = run("collect", *BOTH, "--prompts", "prompts.jsonl", "--store", "s.sqlite", *PRICES, input="n\n")
     assert refused.exit_code == 1

@@ -119,18 +119,20 @@ class Evaluator(Scorer):
         evaluator: the object.
         scale: lowest and highest score it gives, mapped to 0 and 1.
         contexts: the retrieved texts of a prompt, for an evaluator of LlamaIndex's that asks for them.
+        label: tells scores in the store from those of an evaluator of the same type; change it when you change that.
     """
 
     evaluator: Any
     scale: tuple[float, float] = (0.0, 1.0)
     contexts: Callable[[Prompt], Sequence[str]] | None = None
+    label: str = ""
 
     paid: ClassVar[bool] = True
 
     @property
     def name(self) -> str:
-        """With the evaluator's type."""
-        return f"evaluator:{type(self.evaluator).__name__}"
+        """With the evaluator's type and label."""
+        return f"evaluator:{type(self.evaluator).__name__}" + (f":{self.label}" if self.label else "")
 
     async def score(self, case: Case) -> float:
         """The evaluator's score, mapped to 0..1."""

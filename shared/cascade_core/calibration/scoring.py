@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -208,35 +209,31 @@ async def score_table(
         )
     kept = store.scores(scorer.name, parameters=parameters) if store is not None and scorer.paid else {}
     quality = np.full(table.quality.shape, np.nan)
-    turn = asyncio.Semaphore(concurrency)
-
-    async def one(n: int, k: int, case: Case) -> None:
-        key = (case.prompt.key, case.model)
-        if key not in kept:
-            async with turn:
-                score = await checked_score(scorer, case)
-            if store is not None and scorer.paid:
-                store.put_scores(scorer.name, {key: score}, parameters=parameters)
-            quality[n, k] = score
-        else:
-            quality[n, k] = kept[key]
-
-    todo = []
+    todo: deque[tuple[int, int, Case]] = deque()
     for n, (prompt, row) in enumerate(zip(prompts, table.answers, strict=True)):
         answers = {
             model: answer for model, answer in zip(table.models, row, strict=True) if answer is not None
         }
-        if scorer.needs <= answers.keys():
-            todo += [
-                one(n, k, Case(prompt, model, answers[model], answers))
-                for k, model in enumerate(table.models)
-                if model in answers
-            ]
-    tasks = [asyncio.ensure_future(work) for work in todo]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        for k, model in enumerate(table.models):
+            if (prompt.key, model) in kept:
+                quality[n, k] = kept[prompt.key, model]
+            elif model in answers and scorer.needs <= answers.keys():
+                todo.append((n, k, Case(prompt, model, answers[model], answers)))
+
+    async def work() -> None:
+        while todo:
+            n, k, case = todo.popleft()
+            try:
+                quality[n, k] = await checked_score(scorer, case)
+            except BaseException:
+                todo.clear()  # nothing more is asked for; what is under way is waited for and kept
+                raise
+            if store is not None and scorer.paid:
+                key = (case.prompt.key, case.model)
+                store.put_scores(scorer.name, {key: float(quality[n, k])}, parameters=parameters)
+
+    workers = await asyncio.gather(*(work() for _ in range(concurrency)), return_exceptions=True)
+    for outcome in workers:
+        if isinstance(outcome, BaseException):
+            raise outcome
     return table.with_quality(quality)

@@ -165,8 +165,7 @@ def find_model(what: str) -> Ask:
     Raises:
         ConfigurationError: it is not found, or nothing installed can call it.
     """
-    module, _, attribute = what.partition(":")
-    found = _attribute(module, attribute) if attribute.isidentifier() else None
+    found = find_attribute(what)
     if found is None:
         found = _by_provider(what)
     families = {base.__module__.split(".")[0] for base in type(found).__mro__}
@@ -183,8 +182,11 @@ def find_model(what: str) -> Ask:
     return function
 
 
-def _attribute(module: str, attribute: str) -> Any:
-    """What is found there; None where there is no such module or attribute."""
+def find_attribute(what: str) -> Any:
+    """What ``module:attribute`` names; None where there is no such module or attribute."""
+    module, _, attribute = what.partition(":")
+    if not attribute.isidentifier():
+        return None
     sys.path.insert(0, "")  # a module in the current folder, as with python -m
     try:
         return getattr(import_module(module), attribute, None)

@@ -23,6 +23,7 @@ from cascade_core.cli._io import (
     console,
     emit,
     exit_codes,
+    find_attribute,
     grid,
     is_store,
     load_table,
@@ -55,7 +56,7 @@ def fit(
         str | None,
         typer.Option(
             help="How answers are scored: exact, normalised, numeric, choice, contains, contains:TEXT, "
-            "regex:PATTERN, agreement:MODEL. By default the table's own quality."
+            "regex:PATTERN, agreement:MODEL, or MODULE:ATTRIBUTE for your own. By default the table's own quality."
         ),
     ] = None,
     strategy: Annotated[str, typer.Option(help="Strategy, or auto to choose by cross-validation.")] = "auto",
@@ -97,16 +98,15 @@ def fit(
 
 def scored(table: AnswerTable, where: str, scorer: str) -> tuple[AnswerTable, str]:
     """The table, scored with the references of the store it came from; and the scorer's name."""
-    scoring = as_scorer(scorer)
-    references: dict[str, str | None] = {}
-    if is_store(where):
-        with Store(where, create=False) as store:
-            references = {prompt.key: prompt.reference for prompt in store.prompts()}
-    prompts = [
-        Prompt(**{**query.model_dump(exclude={"reference"}), "reference": references.get(query.key)})
-        for query in table.queries
-    ]
-    return asyncio.run(score_table(table, prompts, scoring)), scoring.name
+    found = find_attribute(scorer)
+    scoring = as_scorer(scorer if found is None else found)
+    with Store(where, create=False) if is_store(where) else Store(":memory:") as store:
+        references = {prompt.key: prompt.reference for prompt in store.prompts()}
+        prompts = [
+            Prompt(**{**query.model_dump(exclude={"reference"}), "reference": references.get(query.key)})
+            for query in table.queries
+        ]
+        return asyncio.run(score_table(table, prompts, scoring, store=store)), scoring.name
 
 
 def summary(calibration: Calibration, out: Path) -> dict[str, Any]:
