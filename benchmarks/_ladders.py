@@ -1,4 +1,4 @@
-"""Fitted policies against a plain rule: run the two cheaper models, keep their answer if they agree, else the dearest's.
+"""Fitted policies against a plain rule: run the two cheaper models, stop if they agree, else run the dearest.
 
 Agreement of numeric answers is a strong signal on GSM8K, so the rule is hard to beat. Each ladder is fitted to 300
 queries. On the others the policy is taken at the rule's cost and at the rule's quality: it dominates the rule's point

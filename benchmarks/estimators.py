@@ -1,4 +1,4 @@
-"""What fitted estimators are worth on any table of answers: every strategy's frontier, and the estimates' reliability.
+"""What fitted estimators are worth on any table of answers: each strategy's frontier, the estimates' reliability.
 
 For each seed the queries are split in two. Estimators are fitted to the first part (out of fold for whatever is
 fitted on top), strategies are traced over their knob on the second. ``auto`` is chosen on the first part alone.

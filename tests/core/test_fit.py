@@ -22,7 +22,7 @@ def fitted(table: AnswerTable, target: object, **options: object) -> Fit:
 
 @pytest.fixture(scope="module")
 def half_the_price() -> Fit:
-    return fitted(sums(400), Savings(0.5))
+    return fitted(sums(300), Savings(0.5))
 
 
 def replay(policy: Policy, table: AnswerTable) -> tuple[list[str], list[tuple[str, ...]], list[float]]:
@@ -63,7 +63,7 @@ def test_a_mixture_is_drawn_alike_in_service_and_simulation() -> None:
 
 def test_a_budget_is_met_and_beats_the_models_at_that_price(half_the_price: Fit) -> None:
     result = half_the_price
-    table = sums(400)
+    table = sums(300)
     assert result.tuned.cost <= 0.5 * table.cost.mean(axis=0).max() * 1.05
     policy_cost, policy_quality = result.frontier.cost, result.frontier.quality
     line = np.interp(policy_cost, result.frontier.model_cost, result.frontier.model_quality)
@@ -71,12 +71,14 @@ def test_a_budget_is_met_and_beats_the_models_at_that_price(half_the_price: Fit)
 
 
 def test_a_quality_is_reached_for_less_than_the_best_model() -> None:
-    table = sums(400)
-    best = table.quality.mean(axis=0).max()
-    for target in (RelativeQuality(0.97), RelativeQuality(0.97, of="large"), Quality(0.97 * best)):
+    table = sums(200)
+    for target in (RelativeQuality(0.97), RelativeQuality(0.97, of="large"), Quality(0.7)):
         result = fitted(table, target)
-        assert result.tuned.quality >= 0.96 * best
-        assert result.tuned.cost < table.cost.mean(axis=0).max()
+        tuned_on = table.subset(np.setdiff1d(np.arange(len(table)), result.rows))
+        best = tuned_on.quality.mean(axis=0).max()
+        wanted = 0.7 if isinstance(target, Quality) else 0.97 * best
+        assert result.tuned.quality >= wanted - 1e-9
+        assert result.tuned.cost < tuned_on.cost.mean(axis=0).max()
 
 
 def test_what_is_held_out_has_no_part_in_the_policy() -> None:
@@ -115,7 +117,7 @@ def test_a_policy_holds_no_text_of_the_data(half_the_price: Fit) -> None:
 
 
 def test_a_policy_of_five_models_is_small() -> None:
-    table = sums(300)
+    table = sums(150)
     more = AnswerTable(
         table.queries,
         (*table.models, "fourth", "fifth"),
@@ -160,21 +162,21 @@ def test_free_models_are_no_error() -> None:
 
 def test_a_budget_beyond_reach_states_the_cheapest() -> None:
     table = sums(60)
-    with pytest.raises(InfeasibleTargetError, match="cheapest"):
+    with pytest.raises(InfeasibleTargetError, match=r"cheapest"):
         fitted(table, Budget(1e-9))
 
 
 def test_a_quality_beyond_reach_states_the_best_and_its_price() -> None:
-    with pytest.raises(InfeasibleTargetError, match="best.*a query"):
+    with pytest.raises(InfeasibleTargetError, match=r"best.*a query"):
         fitted(sums(60), Quality(1.5))
 
 
 def test_unknown_names_are_named() -> None:
-    with pytest.raises(ConfigurationError, match="'gpt'.*small"):
+    with pytest.raises(ConfigurationError, match=r"'gpt'.*small"):
         fitted(sums(40), RelativeQuality(0.9, of="gpt"))
     with pytest.raises(ConfigurationError, match="unknown strategy 'fast'"):
         fitted(sums(40), Savings(0.3), strategy="fast")
-    with pytest.raises(ConfigurationError, match="target is 0.9"):
+    with pytest.raises(ConfigurationError, match=r"target is 0\.9"):
         fitted(sums(40), 0.9)
     with pytest.raises(ConfigurationError, match="a relative quality of -1"):
         RelativeQuality(-1)

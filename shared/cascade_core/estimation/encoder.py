@@ -110,11 +110,13 @@ class Encoder:
     embedding_size: int
 
     @classmethod
-    def fit(cls, queries: Sequence[Query], embedding_size: int = 0, seed: int = 0) -> Encoder:
+    def fit(
+        cls, queries: Sequence[Query], embedding_size: int = 0, seed: int = 0, most_bits: int = _MOST_BITS
+    ) -> Encoder:
         """Learn what is rare and what is usual."""
         readings = [read(query.text) for query in queries]
-        used = np.unique(np.concatenate([columns(reading.hashes, _MOST_BITS)[0] for reading in readings]))
-        bits = int(np.clip(np.ceil(np.log2(2 * used.size + 1)), 10, _MOST_BITS))
+        used = np.unique(np.concatenate([columns(reading.hashes, most_bits)[0] for reading in readings]))
+        bits = int(np.clip(np.ceil(np.log2(2 * used.size + 1)), 10, most_bits))
         found = np.concatenate([columns(reading.hashes, bits)[0] for reading in readings])
         in_queries = np.bincount(found, minlength=1 << bits)
         rarity = np.log((1 + len(queries)) / (1 + in_queries)) + 1

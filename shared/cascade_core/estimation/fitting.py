@@ -36,6 +36,8 @@ from cascade_core.values import Query
 
 _STEPS = ((1.0, False), (1.0, True), (0.6, False), (0.6, True), (0.25, False), (0.0, False))
 _POINTS = 20
+_MOST_BYTES = 1.1e6
+"""Most bytes of n-grams' weights in a policy."""
 
 FEWEST = 15
 """Fewest queries with a label for every model."""
@@ -101,8 +103,8 @@ def fit_estimator(
 def _earned_step(estimates: SignalEstimates, table: AnswerTable) -> tuple[float, bool]:
     """How much the coming updates may count for, judged by what the index policy makes of them out of fold.
 
-    Updates of a quality that is nearly certain are not Gaussian: the upside is bounded, and an answer that agrees with
-    the one in hand changes which is best in no case. Taken at face value such updates are bought too often.
+    Updates of a quality that is nearly certain are not Gaussian: the upside is bounded, and an answer that agrees
+    with the one in hand never changes which is best. Taken at face value such updates are bought too often.
     """
     cost, quality = table.cost.mean(axis=0), table.quality.mean(axis=0)
     if not np.ptp(cost) > 0:
@@ -148,7 +150,9 @@ def _fit_ante(
     """The ex-ante model, and out of fold its log odds and drifts of cost, ``(N, K)`` each."""
     models = len(table.models)
     vectors = None if embed is None else embed_texts(embed, [query.text for query in table.queries])
-    encoder = Encoder.fit(table.queries, 0 if vectors is None else vectors.shape[1], seed)
+    # one byte for each n-gram and target: a policy's size, not its number of models, decides on the detail
+    most_bits = int(np.clip(np.log2(_MOST_BYTES / (2 * models)), 12, 18))
+    encoder = Encoder.fit(table.queries, 0 if vectors is None else vectors.shape[1], seed, most_bits)
     encoded = [
         encoder.encode(query, None if vectors is None else vectors[n])
         for n, query in enumerate(table.queries)

@@ -40,7 +40,7 @@ class Neighbours:
         return squares
 
     def __call__(self, place: FloatArray) -> FloatArray:
-        """``(N, K)`` mean quality around each place ``(N, K + FORM)``, nearer ones counting more (Nadaraya-Watson)."""
+        """``(N, K)`` mean quality around places ``(N, K + FORM)``, nearer ones counting more (Nadaraya-Watson)."""
         apart = self._squares - 2 * place.astype(np.float32) @ self.place.T
         apart -= apart.min(axis=1, keepdims=True)
         weight = np.exp(apart * np.float32(-0.5 / _REACH**2))
