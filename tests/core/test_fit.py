@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cascade_core import Call, Policy, Price
-from cascade_core.calibration.fit import Fit, fit
+from cascade_core.calibration.fit import Fit, fit, join
 from cascade_core.calibration.table import AnswerTable
 from cascade_core.calibration.targets import Budget, Quality, RelativeQuality, Savings
 from cascade_core.errors import CalibrationError, ConfigurationError, InfeasibleTargetError, PolicyError
@@ -126,6 +126,37 @@ def test_a_policy_of_five_models_is_small() -> None:
         table.cost[:, [0, 1, 2, 0, 1]],
     )
     assert len(fitted(more, Savings(0.3)).policy.to_json()) < 2e6
+
+
+# -- a new model -----------------------------------------------------------------------------------------------
+
+
+def test_a_new_model_joins_with_a_few_dozen_answers() -> None:
+    old = fitted(sums(300).select(["small", "medium"]), RelativeQuality(0.9), strategy="index").policy
+    joined = join(old, sums(36, seed=1).select(["large"]), price=PRICES["large"])
+    assert joined.names == ("small", "medium", "large")
+    unseen = sums(400, seed=2)
+    estimates, nothing = joined.estimator.estimates(unseen), np.zeros((400, 3), dtype=bool)
+    belief, costs = estimates(np.arange(400), nothing)
+    before, _ = old.estimator.estimates(unseen.select(old.names))(np.arange(400), nothing[:, :2])
+    assert belief.mean[:, :2] == pytest.approx(before.mean, abs=0.06)
+    assert belief.mean[:, 2].mean() == pytest.approx(unseen.quality[:, 2].mean(), abs=0.12)
+    assert costs[:, 2].mean() == pytest.approx(unseen.cost[:, 2].mean(), rel=0.25)
+    assert Policy.from_json(joined.to_json()).names == joined.names
+    returned, _, _ = replay(joined, unseen.subset(range(20)))
+    assert len(returned) == 20
+
+
+def test_what_cannot_join_is_said() -> None:
+    table = sums(60)
+    policy = fitted(table.select(["small", "medium"]), Savings(0.1), strategy="index").policy
+    with pytest.raises(CalibrationError, match="expected the new one alone"):
+        join(policy, table)
+    with pytest.raises(CalibrationError, match="at least 12"):
+        join(policy, table.select(["large"]).subset(range(5)))
+    fixed = fitted(table.select(["small", "medium"]), Savings(0.1), strategy="threshold").policy
+    with pytest.raises(PolicyError, match="fixed order"):
+        join(fixed, table.select(["large"]))
 
 
 # -- bad input -------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,10 @@ import cascade_core
 from cascade_core.belief import FloatArray, IntArray
 from cascade_core.calibration.table import AnswerTable
 from cascade_core.calibration.targets import Budget, Quality, RelativeQuality, Savings, Target
-from cascade_core.errors import CalibrationError, ConfigurationError
+from cascade_core.errors import CalibrationError, ConfigurationError, PolicyError
+from cascade_core.estimation.fitted import FittedEstimator
 from cascade_core.estimation.fitting import fit_estimator
+from cascade_core.estimation.joining import add_model
 from cascade_core.estimation.joint import SignalEstimates
 from cascade_core.estimation.own import OwnSignals
 from cascade_core.estimation.reliability import Reliability, reliability
@@ -176,6 +178,34 @@ def fit(
         frontier=_frontier(estimates, held_out, outcome),
         diagnostics=_diagnostics(estimates, held_out),
     )
+
+
+def join(policy: Policy, table: AnswerTable, *, price: Price | None = None) -> Policy:
+    """The policy with a new model, from a few dozen of its answers; the other models' estimates stay as they are.
+
+    The strategy and what a unit of cost is worth stay, too: fit again once there are some hundred answers.
+
+    Args:
+        policy: a fitted policy.
+        table: at least 12 queries that the new model, the table's only one, has answered.
+        price: the new model's price; its list price by name where there is none.
+
+    Raises:
+        CalibrationError: the answers do not suffice, or the model is known already.
+        PolicyError: the policy was not fitted to data, or runs its models in a fixed order that has no place for it.
+    """
+    if not isinstance(policy.estimator, FittedEstimator):
+        raise PolicyError("this policy was not fitted to data: fit one to answers of all models")
+    strategies = [policy.strategy, policy.alternative]
+    if any(getattr(one, "order", "free") != "free" for one in strategies if one is not None):
+        raise PolicyError(
+            f"the strategy {policy.strategy.name!r} runs the models in a fixed order, in which the new one has no "
+            "place: fit a policy to answers of all models"
+        )
+    estimator = add_model(policy.estimator, table)
+    (name,) = table.models
+    spec = ModelSpec(name=name, price=prices_of([name], None if price is None else {name: price})[name])
+    return replace(policy, models=(*policy.models, spec), estimator=estimator, certificate=None)
 
 
 def resolve(target: Target, table: AnswerTable) -> tuple[float | None, float | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from cascade_core.errors import PolicyError
@@ -12,6 +13,7 @@ from cascade_core.estimation.uncalibrated import Uncalibrated
 if TYPE_CHECKING:
     from cascade_core.estimation.fitted import FittedEstimator
     from cascade_core.estimation.fitting import Estimation, fit_estimator
+    from cascade_core.estimation.joining import add_model
     from cascade_core.estimation.own import OwnSignals
 
 __all__ = [
@@ -21,6 +23,7 @@ __all__ = [
     "FittedEstimator",
     "OwnSignals",
     "Uncalibrated",
+    "add_model",
     "estimator_from_dict",
     "fit_estimator",
 ]
@@ -41,18 +44,17 @@ def estimator_from_dict(data: Mapping[str, Any]) -> Estimator:
     return kinds[name].from_dict({key: value for key, value in data.items() if key != "name"})
 
 
+_HOME = {
+    "Estimation": "fitting",
+    "FittedEstimator": "fitted",
+    "OwnSignals": "own",
+    "add_model": "joining",
+    "fit_estimator": "fitting",
+}
+
+
 def __getattr__(name: str) -> Any:
     """Load what only a fit needs on first use."""
-    if name in ("Estimation", "fit_estimator"):
-        from cascade_core.estimation import fitting
-
-        return getattr(fitting, name)
-    if name == "FittedEstimator":
-        from cascade_core.estimation.fitted import FittedEstimator
-
-        return FittedEstimator
-    if name == "OwnSignals":
-        from cascade_core.estimation.own import OwnSignals
-
-        return OwnSignals
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

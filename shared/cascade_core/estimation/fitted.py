@@ -11,7 +11,7 @@ A query goes through three stages, each fitted on out-of-fold predictions of the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -155,8 +155,10 @@ class FittedEstimator(Estimator):
     Attributes:
         models: names of the K models.
         ante, post, costs, belief: what was learned; ``post`` is None if the table had no answers.
-        uses_embedding: whether it must be given the embedding it was fitted with.
         uses_own: whether it must be given the user's own estimator.
+        guests: ``(G, 2)`` the last G models joined later (:mod:`.joining`): slope and offset of their ex-ante log
+            odds over the mean of those of the models before.
+        embed, own: what no file can hold, see :meth:`connect`.
     """
 
     name: ClassVar[str] = "fitted"
@@ -168,6 +170,7 @@ class FittedEstimator(Estimator):
     costs: CostModel
     belief: JointBelief
     uses_own: bool = False
+    guests: FloatArray = field(default_factory=lambda: np.zeros((0, 2)))
     embed: Embed | None = None
     own: OwnSignals | None = None
 
@@ -200,7 +203,7 @@ class FittedEstimator(Estimator):
         Raises:
             PolicyError: if it was fitted with an embedding or an estimator of the user's that is not connected.
         """
-        ante, drift = self._ahead([query])
+        ante, drift = self.ahead([query])
         return _Gathered(self, query, ante, drift)
 
     def estimates(self, table: AnswerTable) -> SignalEstimates:
@@ -214,7 +217,7 @@ class FittedEstimator(Estimator):
                 f"the table has the models {list(table.models)}, the estimator was fitted to "
                 f"{list(self.models)}: select these, in this order"
             )
-        ante, drift = self._ahead(table.queries)
+        ante, drift = self.ahead(table.queries)
         post = np.full(ante.shape, np.nan)
         lengths = np.full(ante.shape, np.nan)
         if self.post is not None:
@@ -240,6 +243,7 @@ class FittedEstimator(Estimator):
             "costs": self.costs.to_dict(),
             "belief": self.belief.to_dict(),
             "uses_own": self.uses_own,
+            "guests": self.guests,
         }
 
     @classmethod
@@ -253,11 +257,17 @@ class FittedEstimator(Estimator):
             costs=CostModel.from_dict(data["costs"]),
             belief=JointBelief.from_dict(data["belief"]),
             uses_own=data["uses_own"],
+            guests=data["guests"],
         )
 
     # -- stages ------------------------------------------------------------------------------------------
 
-    def _ahead(self, queries: Sequence[Query]) -> tuple[FloatArray, FloatArray]:
+    def signals(self, queries: Sequence[Query]) -> Signals:
+        """What is known about queries before any model has run."""
+        ante, _ = self.ahead(queries)
+        return Signals(ante, np.full_like(ante, np.nan))
+
+    def ahead(self, queries: Sequence[Query]) -> tuple[FloatArray, FloatArray]:
         """Ex-ante log odds and drifts of cost, ``(N, K)`` each."""
         if (self.uses_embedding and self.embed is None) or (self.uses_own and self.own is None):
             part = "embedding" if self.embed is None and self.uses_embedding else "own"
@@ -269,10 +279,15 @@ class FittedEstimator(Estimator):
         if self.embed is not None and self.uses_embedding:
             size = self.ante.encoder.embedding_size
             vectors = embed_texts(self.embed, [query.text for query in queries], size)
+        hosts = len(self.models) - len(self.guests)
         ante, drift = np.empty((2, len(queries), len(self.models)))
         for n, query in enumerate(queries):
-            own = own_logits(self.own, query, len(self.models)) if self.own and self.uses_own else None
-            ante[n], drift[n] = self.ante(query, None if vectors is None else vectors[n], own)
+            own = own_logits(self.own, query, hosts) if self.own and self.uses_own else None
+            vector = None if vectors is None else vectors[n]
+            ante[n, :hosts], drift[n, :hosts] = self.ante(query, vector, own)
+        for guest, (slope, offset) in enumerate(self.guests, start=hosts):
+            ante[:, guest] = slope * ante[:, :guest].mean(axis=1) + offset
+            drift[:, guest] = drift[:, :guest].mean(axis=1)
         return ante, drift
 
     def _after(self, query: Query, model: int, ante: float, answer: Answer) -> float:
@@ -364,13 +379,13 @@ class CostsOf:
 
 
 def _plain(model: AnteModel | PostModel) -> dict[str, Any]:
-    values = {field.name: getattr(model, field.name) for field in fields(model)}
+    values = {part.name: getattr(model, part.name) for part in fields(model)}
     values["encoder"] = model.encoder.to_dict()
     if isinstance(model, AnteModel):
         values["neighbours"] = {
-            field.name: getattr(model.neighbours, field.name) for field in fields(Neighbours)
+            part.name: getattr(model.neighbours, part.name) for part in fields(Neighbours)
         }
-    values["linear"] = {field.name: getattr(model.linear, field.name) for field in fields(Linear)}
+    values["linear"] = {part.name: getattr(model.linear, part.name) for part in fields(Linear)}
     return values
 
 

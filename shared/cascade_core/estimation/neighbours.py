@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cascade_core.belief import FloatArray, IntArray
 
-MOST = 2048
+MOST = 4096
 """Most queries that are kept to be neighbours."""
 
 _FORM_SHARE = 0.15

@@ -207,7 +207,7 @@ def _fit_pooled(data: _Data, precision: float) -> tuple[FloatArray, FloatArray]:
     pull = np.full(d + k, precision)
     pull[d:] = 1.0
     known = data.known
-    w = _newton(design[known], data.y[known], data.offset[known], centre, pull)
+    w = most_likely(design[known], data.y[known], data.offset[known], centre, pull)
     return w[:d], w[d:]
 
 
@@ -218,11 +218,11 @@ def _fit_own(data: _Data, pooled: FloatArray, centre: FloatArray, precision: flo
     for i in range(data.x.shape[1]):
         rows = data.known[:, i]
         start = np.append(pooled, centre[i])
-        weights.append(_newton(data.x[rows, i], data.y[rows, i], data.offset[rows, i], start, pull))
+        weights.append(most_likely(data.x[rows, i], data.y[rows, i], data.offset[rows, i], start, pull))
     return np.stack(weights)
 
 
-def _newton(
+def most_likely(
     x: FloatArray, y: FloatArray, offset: FloatArray, centre: FloatArray, pull: FloatArray
 ) -> FloatArray:
     """Most likely weights under a normal prior around ``centre`` with these precisions."""
