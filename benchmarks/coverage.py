@@ -21,7 +21,7 @@ from _tables import DATA, parser, report
 
 from cascade_core.calibration import AnswerTable, Budget, RelativeQuality, Savings, Target
 from cascade_core.calibration.certificate import Sample, Terms, certify, in_words
-from cascade_core.calibration.fit import resolve
+from cascade_core.calibration.fitting import resolve
 from cascade_core.calibration.job import careful_versions
 from cascade_core.calibration.replay import estimates_of, sample
 from cascade_core.errors import InfeasibleTargetError

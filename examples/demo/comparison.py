@@ -7,8 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cascade_core.belief import FloatArray
-from cascade_core.calibration import AnswerTable, Budget, Calibration, RelativeQuality, Target
-from cascade_core.calibration.fit import fit
+from cascade_core.calibration import AnswerTable, Budget, Calibration, RelativeQuality, Target, fit
 
 STRATEGIES = {
     "single": "linear interpolation",

@@ -199,7 +199,7 @@ def test_calls_out_of_order_are_refused_with_what_to_do():
 
 
 def test_unknown_and_missing_models_are_named():
-    with pytest.raises(ConfigurationError, match="unknown model 'tiny'.*'small', 'medium', 'large'"):
+    with pytest.raises(ConfigurationError, match=r"unknown model 'tiny'.*'small', 'medium', 'large'"):
         policy().start("q", only=["tiny"])
     with pytest.raises(ConfigurationError, match="no model is left"):
         policy().start("q", excluded=list(PRICES))

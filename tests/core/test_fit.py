@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cascade_core import Call, Policy, Price
-from cascade_core.calibration.fit import Fit, fit, join
+from cascade_core.calibration import Fit, fit, join
 from cascade_core.calibration.table import AnswerTable
 from cascade_core.calibration.targets import Budget, Quality, RelativeQuality, Savings
 from cascade_core.errors import CalibrationError, ConfigurationError, InfeasibleTargetError, PolicyError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import sysconfig
@@ -54,6 +55,9 @@ def test_it_imports_in_a_fresh_environment_outside_the_checkout(wheel, tmp_path)
     # Its dependencies come from here; the checkout's own editable install does not (a .pth inside is not read).
     (home / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
     script = "\n".join(f"import {package}; print({package}.__file__)" for package in PACKAGES)
-    out = subprocess.run([python, "-c", script], capture_output=True, text=True, check=False, cwd=tmp_path)
+    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    out = subprocess.run(
+        [python, "-c", script], capture_output=True, text=True, check=False, cwd=tmp_path, env=clean
+    )
     assert out.returncode == 0, out.stderr
     assert all(line.startswith(str(home)) for line in out.stdout.split())

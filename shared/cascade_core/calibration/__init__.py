@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from cascade_core.calibration.checking import Check, Checked, check, check_served
     from cascade_core.calibration.collection import Ask, Collection, Plan, Progress, acollect, collect, plan
     from cascade_core.calibration.evaluation import Evaluation, evaluate
-    from cascade_core.calibration.fit import Fit, Frontier, Line
+    from cascade_core.calibration.fitting import Fit, Frontier, Line, fit, join
     from cascade_core.calibration.job import Calibration, acalibrate, calibrate, calibrate_table
     from cascade_core.calibration.judges import Comparison, Evaluator, Judge
     from cascade_core.calibration.logs import read_logs
@@ -65,10 +65,12 @@ __getattr__, __dir__ = lazily(
             "Evaluation",
             "evaluate",
         ),
-        "cascade_core.calibration.fit": (
+        "cascade_core.calibration.fitting": (
             "Fit",
             "Frontier",
             "Line",
+            "fit",
+            "join",
         ),
         "cascade_core.calibration.job": (
             "Calibration",
@@ -167,6 +169,8 @@ __all__ = [
     "choose_prompts",
     "collect",
     "evaluate",
+    "fit",
+    "join",
     "plan",
     "read_logs",
     "read_prompts",

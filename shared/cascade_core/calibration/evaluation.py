@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cascade_core.belief import FloatArray
-from cascade_core.calibration.fit import Line
+from cascade_core.calibration.fitting import Line
 from cascade_core.calibration.replay import complete, estimates_of, replayed
 from cascade_core.calibration.table import AnswerTable
 from cascade_core.evaluation.frontier import area, hull

@@ -11,7 +11,7 @@ import numpy as np
 
 from cascade_core.calibration.certificate import Certificate, Terms, certify
 from cascade_core.calibration.collection import Ask, Progress, acollect, run_blocking
-from cascade_core.calibration.fit import Fit, Frontier, fit
+from cascade_core.calibration.fitting import Fit, Frontier, fit
 from cascade_core.calibration.prompts import checked_prompts
 from cascade_core.calibration.replay import complete, estimates_of, mark, sample
 from cascade_core.calibration.scoring import as_scorer, score_table
@@ -91,7 +91,7 @@ def calibrate(
         unit: what costs are counted in.
         confidence: of the certificate.
         guarantee: as of :func:`calibrate_table`.
-        **options: of :func:`~cascade_core.calibration.fit.fit`: ``strategy``, ``embedding``, ``own``, ``limits``,
+        **options: of :func:`~cascade_core.calibration.fit`: ``strategy``, ``embedding``, ``own``, ``limits``,
             ``holdout``, ``seed``.
 
     Raises:
@@ -194,7 +194,7 @@ def calibrate_table(
             *bound* reaches the target. Where none does, and without a guarantee, the tuned policy is taken, which
             reaches the target on average, and the certificate says what is certain.
         remarks: kept in the result and in the policy.
-        **options: of :func:`~cascade_core.calibration.fit.fit`.
+        **options: of :func:`~cascade_core.calibration.fit`.
 
     Raises:
         CalibrationError: fewer than 30 complete queries, or qualities outside [0, 1].

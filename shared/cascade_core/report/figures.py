@@ -13,7 +13,7 @@ from cascade_core.belief import BoolArray, FloatArray, IntArray
 from cascade_core.calibration.bounds import lower_mean, upper_mean
 from cascade_core.calibration.certificate import Certificate, certificate_of
 from cascade_core.calibration.evaluation import evaluate
-from cascade_core.calibration.fit import Line
+from cascade_core.calibration.fitting import Line
 from cascade_core.calibration.replay import complete, estimates_of
 from cascade_core.calibration.table import AnswerTable
 from cascade_core.policy import Policy
