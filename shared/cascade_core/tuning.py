@@ -253,8 +253,8 @@ def choose(curves: Sequence[Curve], budgets: Sequence[float]) -> Curve:
     """The curve of the best mean quality at these budgets, by cross-validation.
 
     Each fifth of the queries is decided with the knob that is best on the other four. The first curve, the preferred
-    one, yields only to one that is better by more than two standard errors of the paired difference. Budgets that
-    not all curves can meet are no ground for a comparison, unless there is no other.
+    one, yields only to one that is better by more than a standard error of the paired difference. Budgets that not
+    all curves can meet are no ground for a comparison, unless there is no other.
     """
     least = max(float(curve.cost.min()) for curve in curves)
     budgets = [budget for budget in budgets if budget >= least] or budgets
@@ -269,7 +269,7 @@ def choose(curves: Sequence[Curve], budgets: Sequence[float]) -> Curve:
     gain = value - value[0]
     error = gain.std(axis=1) / np.sqrt(queries)
     mean = gain.mean(axis=1)
-    mean[~(mean > 2 * error)] = 0.0
+    mean[~(mean > error)] = 0.0
     return curves[int(mean.argmax())]
 
 

@@ -150,7 +150,7 @@ class Encoder:
         where, value = columns(reading.hashes, self.bits)
         value = value * (self.rarity[where] * _IDF_STEP)
         value /= max(float(np.sqrt(value @ value)), 1e-9)
-        form = np.clip((reading.form - self.form_mean) / self.form_sd, -4, 4)
+        form = np.minimum(np.maximum((reading.form - self.form_mean) / self.form_sd, -4), 4)
         waves = np.cos(form @ self.waves + self.phases) * np.sqrt(2 / _WAVES)
         parts = [waves]
         if self.own:

@@ -101,9 +101,11 @@ class AnteModel:
 
 def stack_features(signals: FloatArray, models: int) -> FloatArray:
     """``(N, K, 2·S/K)`` each model's own signals and their means over the models, from ``(N, S)`` of all models."""
-    kinds = np.clip(signals, -6, 6).reshape(len(signals), -1, models)
-    mean = np.broadcast_to(kinds.mean(axis=2, keepdims=True), kinds.shape)
-    return np.asarray(np.concatenate([kinds, mean], axis=1).transpose(0, 2, 1))
+    kinds = np.minimum(np.maximum(signals, -6), 6).reshape(len(signals), -1, models)
+    own_and_mean: FloatArray = np.empty((len(signals), 2 * kinds.shape[1], models))
+    own_and_mean[:, : kinds.shape[1]] = kinds
+    own_and_mean[:, kinds.shape[1] :] = kinds.sum(axis=2, keepdims=True) / models
+    return np.swapaxes(own_and_mean, 1, 2)
 
 
 @dataclass(frozen=True, eq=False)
