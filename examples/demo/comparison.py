@@ -8,6 +8,7 @@ from rich.table import Table
 
 from cascade_core.belief import FloatArray
 from cascade_core.calibration import AnswerTable, Budget, Calibration, RelativeQuality, Target, fit
+from cascade_core.errors import InfeasibleTargetError
 
 STRATEGIES = {
     "single": "linear interpolation",
@@ -40,7 +41,11 @@ def show(calibration: Calibration, holdout: float, console: Console) -> None:
         table.add_section()
         table.add_row(f"[italic]{aim}[/]")
         for strategy, label in STRATEGIES.items():
-            table.add_row(label, *_cells(*_tried(calibration.table, target, strategy, holdout)))
+            try:
+                cells = _cells(*_tried(calibration.table, target, strategy, holdout))
+            except InfeasibleTargetError:
+                cells = ("does not reach it", "")
+            table.add_row(label, *cells)
     console.print(table)
 
     policy = calibration.policy
