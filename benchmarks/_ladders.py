@@ -15,7 +15,7 @@ from cascade_core.calibration import AnswerTable
 from cascade_core.estimation import fit_estimator
 from cascade_core.evaluation import hull
 from cascade_core.extract import number
-from cascade_core.tuning import candidates, choose, trace
+from cascade_core.tuning import candidates, choose, refine, trace
 
 LADDERS = (
     (("gemma-2-2b", 0.10), ("Llama-3.1-8B", 0.18), ("gpt-4o-2024", 10.0)),
@@ -65,7 +65,8 @@ def _compare(table: AnswerTable, seed: int) -> dict[str, float]:
     estimation = fit_estimator(fitted, seed=seed)
     seen = [trace(one, estimation.estimates, fitted.quality, fitted.cost) for one in candidates()]
     reference = fitted.cost.mean(axis=0).max()
-    chosen = choose(seen, [rule_cost * reference])
+    budgets = [rule_cost * reference]
+    chosen = refine(choose(seen, budgets), estimation.estimates, fitted.quality, fitted.cost, budgets)
     estimates = estimation.estimator.estimates(unseen)
     curve = trace(chosen.strategy, estimates, unseen.quality, unseen.cost)
     dearest = int(unseen.cost.mean(axis=0).argmax())
