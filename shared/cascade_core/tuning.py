@@ -149,8 +149,11 @@ class Curve:
                 f"a budget of {budget:.6g} a query is less than the cheapest way to answer, {cost.min():.6g} a query "
                 f"with {self.strategy.name!r}: raise it to that, or add a cheaper model"
             )
-        only = int(np.where(affordable, quality, -np.inf).argmax())
-        best, best_quality = (only, only, 0.0), -np.inf if exact and cost.max() > budget else quality[only]
+        eligible = affordable
+        if exact and cost.max() >= budget * (1 - _ROUNDING):
+            eligible = affordable & (cost >= budget * (1 - _ROUNDING))
+        only = int(np.where(eligible, quality, -np.inf).argmax())
+        best, best_quality = (only, only, 0.0), quality[only] if eligible.any() else -np.inf
         for left, right in _neighbours(self.knobs):
             cheap, dear = (left, right) if cost[left] <= cost[right] else (right, left)
             if cost[cheap] <= budget < cost[dear]:

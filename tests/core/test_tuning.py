@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cascade_core.belief import Belief
@@ -51,6 +51,8 @@ def test_mixing_meets_every_feasible_budget_exactly(data: Table, strategy: Strat
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 12), st.floats(0, 1))
 @settings(max_examples=100, deadline=None)
+@example(seed=0, points=2, where=1.0)
+@example(seed=0, points=2, where=0.0)
 def test_any_budget_within_reach_is_met_exactly_and_any_quality_at_no_more_than_a_single_point_costs(
     seed: int, points: int, where: float
 ) -> None:
