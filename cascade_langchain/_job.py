@@ -72,9 +72,7 @@ class Job:
         kwargs: Mapping[str, Any] | None = None,
         scope: BaseChatModel | None = None,
     ) -> None:
-        down = health.down()
-        up = [member for member in allowed if member not in down] if down else None
-        self.episode = policy.start(query, only=up or allowed)
+        self.episode = policy.start(query, only=allowed, down=health.down())
         self.name = name
         self.input = input
         self.kwargs = kwargs or {}
