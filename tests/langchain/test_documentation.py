@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import inspect
 import re
-import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import pytest
 
 from cascade_langchain import CascadeMiddleware, ChatCascade, RunnableCascade, calibrate
 from tests.support.openai_server import OpenAIServer, Request
+from tests.support.snippets import python_snippets
 
 SECTIONS = (
     "Setup",
@@ -26,14 +26,6 @@ SECTIONS = (
     "Token usage",
     "Response metadata",
 )
-
-
-def _snippets(documented: object) -> list[str]:
-    text = inspect.getdoc(documented) or ""
-    return [
-        textwrap.dedent(code)
-        for code in re.findall(r"^ *```python\n(.*?)^ *```$", text, re.DOTALL | re.MULTILINE)
-    ]
 
 
 async def _run(code: str, namespace: dict[str, Any]) -> None:
@@ -58,7 +50,7 @@ async def test_the_snippets_run(
     monkeypatch.chdir(tmp_path)
     if documented is calibrate:
         openai_server.models = {"gpt-5-nano": _adds, "gpt-5": _adds}
-    snippets = _snippets(documented)
+    snippets = python_snippets(inspect.getdoc(documented) or "")
     assert snippets
     namespace: dict[str, Any] = {}
     for snippet in snippets:

@@ -6,7 +6,6 @@ import doctest
 import inspect
 import pkgutil
 import re
-import textwrap
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import cascade_llamaindex
 from cascade_llamaindex import CascadeLLM, calibrate
 from tests.llamaindex.conftest import uncalibrated
 from tests.support.openai_server import OpenAIServer, Request
+from tests.support.snippets import python_snippets
 
 MODULES = [cascade_llamaindex.__name__] + [
     f"{cascade_llamaindex.__name__}.{module.name}"
@@ -50,11 +50,9 @@ def test_snippets_run(
     monkeypatch.chdir(tmp_path)
     openai_server.models = {"gpt-5-nano": _adds, "gpt-5": _adds}
     uncalibrated("gpt-5-nano", "gpt-5").save("policy.json")
-    found = re.findall(
-        r"^ *```python\n(.*?)^ *```$", inspect.getdoc(documented) or "", re.DOTALL | re.MULTILINE
-    )
+    found = python_snippets(inspect.getdoc(documented) or "")
     assert found
     namespace: dict[str, Any] = {}
     for code in found:
-        exec(compile(textwrap.dedent(code), "<docstring>", "exec"), namespace)
+        exec(compile(code, "<docstring>", "exec"), namespace)
     assert openai_server.requests
