@@ -45,7 +45,7 @@ from cascade_core.strategies import STOP
 from cascade_core.values import Answer, Call, CallRecord, DecisionRecord, Query, Stop, StopReason
 
 if TYPE_CHECKING:
-    from cascade_core.belief import Belief, BoolArray, FloatArray
+    from cascade_core.belief import Belief, BoolArray
     from cascade_core.policy import Policy
 
 
@@ -251,11 +251,6 @@ class Episode:
             )
         model, self._calling = self._calling, None
         return model
-
-    @property
-    def expected_costs(self) -> FloatArray:
-        """``(1, K)`` expected cost of running each model, as of the last decision."""
-        return self._costs
 
 
 # There are few different steps, and they never change: each is made once.
