@@ -139,12 +139,12 @@ class OpenAIServer:
 
     def __init__(self, models: Mapping[str, Behaviour] | None = None, *, latency: float = 0.0) -> None:
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=4096)
-        self.base_url = f"http://127.0.0.1:{self._socket.getsockname()[1]}/v1"
+        self._run = 0
         routes = [
-            Route("/v1/chat/completions", self._complete, methods=["POST"]),
-            Route("/v1/completions", self._complete, methods=["POST"]),
-            Route("/v1/embeddings", self._embed, methods=["POST"]),
-            Route("/v1/models", self._list_models),
+            Route("/{run:int}/v1/chat/completions", self._complete, methods=["POST"]),
+            Route("/{run:int}/v1/completions", self._complete, methods=["POST"]),
+            Route("/{run:int}/v1/embeddings", self._embed, methods=["POST"]),
+            Route("/{run:int}/v1/models", self._list_models),
         ]
         config = uvicorn.Config(
             Starlette(routes=routes),
@@ -169,8 +169,18 @@ class OpenAIServer:
         self._thread.join()
         self._socket.close()
 
+    @property
+    def base_url(self) -> str:
+        """The address to give to a client. It changes with every `reset`."""
+        return f"http://127.0.0.1:{self._socket.getsockname()[1]}/{self._run}/v1"
+
     def reset(self, models: Mapping[str, Behaviour] | None = None, *, latency: float = 0.0) -> None:
-        """Forget behaviours, faults and logs, as if the server had just been started."""
+        """Forget behaviours, faults and logs, as if the server had just been started.
+
+        What a client that gave up had asked before may still be on its way, or be waiting in a `Hang`: it came by
+        the old address, is told so and is neither logged nor counted.
+        """
+        self._run += 1
         self.release_all()
         self.models: dict[str, Behaviour] = dict(models or {})
         self.latency = latency
@@ -196,7 +206,10 @@ class OpenAIServer:
     # The endpoints
 
     async def _complete(self, http: HttpRequest) -> Response:
-        request = Request(http.url.path.removeprefix("/v1/"), await http.json())
+        request = Request(http.url.path.split("/v1/")[1], await http.json())
+        run = http.path_params["run"]
+        if run != self._run:
+            return _gone()
         self.requests.append(request)
         self._in_flight += 1
         self.peak_concurrency = max(self.peak_concurrency, self._in_flight)
@@ -214,7 +227,10 @@ class OpenAIServer:
         except Exception as error:  # a mistake in the test's script: say so instead of a bare 500
             reply = HttpError(500, f"the scripted behaviour of {request.model!r} raised {error!r}")
         finally:
-            self._in_flight -= 1
+            if run == self._run:
+                self._in_flight -= 1
+        if run != self._run:
+            return _gone()
         if isinstance(reply, HttpError):
             error = {"message": reply.message, "type": "server_error", "param": None, "code": None}
             return JSONResponse({"error": error}, reply.status)
@@ -259,6 +275,8 @@ class OpenAIServer:
 
     async def _embed(self, http: HttpRequest) -> Response:
         request = Request("embeddings", await http.json())
+        if http.path_params["run"] != self._run:
+            return _gone()
         self.requests.append(request)
         texts = request.body["input"]
         texts = [texts] if isinstance(texts, str) else [str(text) for text in texts]
@@ -274,6 +292,10 @@ class OpenAIServer:
     async def _list_models(self, http: HttpRequest) -> Response:
         data = [{"id": name, "object": "model", "created": 0, "owned_by": "tests"} for name in self.models]
         return JSONResponse({"object": "list", "data": data})
+
+
+def _gone() -> Response:
+    return JSONResponse({"error": {"message": "the server was reset", "type": "server_error"}}, 410)
 
 
 class _Answer:

@@ -198,16 +198,31 @@ async def test_a_client_that_gives_up_on_a_hang_raises_its_timeout(openai_server
         await chat(openai_server, timeout=0.01).ainvoke("hi")
 
 
+async def test_what_was_asked_before_a_reset_is_not_counted_after_it(openai_server: OpenAIServer) -> None:
+    hang = Hang()
+    openai_server.models = {"small": hang}
+    old = chat(openai_server)
+    waiting = asyncio.create_task(old.ainvoke("hi"))
+    await asyncio.to_thread(hang.arrived.wait)
+    openai_server.reset()
+    for late in (waiting, old.ainvoke("hi")):
+        with pytest.raises(openai.APIStatusError, match="reset"):
+            await late
+    assert chat(openai_server).invoke("hi").content == "You said: hi"
+    assert len(openai_server.requests) == openai_server.tokens["small"].calls == 1
+    assert openai_server.peak_concurrency == 1
+
+
 async def test_two_thousand_requests_at_once(openai_server: OpenAIServer) -> None:
     hang = Hang(expected=2000)
     openai_server.models = {"small": hang}
     body = json.dumps({"model": "small", "messages": [{"role": "user", "content": "hi"}]})
-    head = "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+    url = urlsplit(openai_server.base_url)
+    head = f"POST {url.path}/chat/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
     head += f"Content-Length: {len(body)}\r\n\r\n"
-    port = urlsplit(openai_server.base_url).port
 
     async def ask() -> bytes:  # without a client library: their pools are slow at this size
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", url.port)
         writer.write((head + body).encode())
         answer = await reader.read()
         writer.close()
