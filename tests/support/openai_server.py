@@ -140,6 +140,8 @@ class OpenAIServer:
     def __init__(self, models: Mapping[str, Behaviour] | None = None, *, latency: float = 0.0) -> None:
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=4096)
         self._run = 0
+        # A reset happens before or after a step of the server's thread, never between a look at `_run` and the step.
+        self._step = threading.Lock()
         routes = [
             Route("/{run:int}/v1/chat/completions", self._complete, methods=["POST"]),
             Route("/{run:int}/v1/completions", self._complete, methods=["POST"]),
@@ -180,16 +182,17 @@ class OpenAIServer:
         What a client that gave up had asked before may still be on its way, or be waiting in a `Hang`: it came by
         the old address, is told so and is neither logged nor counted.
         """
-        self._run += 1
-        self.release_all()
-        self.models: dict[str, Behaviour] = dict(models or {})
-        self.latency = latency
-        self.requests: list[Request] = []
-        self.tokens: dict[str, TokenCount] = defaultdict(TokenCount)
-        self.peak_concurrency = 0
-        self._in_flight = 0
-        self._faults: dict[str | None, deque[Fault]] = defaultdict(deque)
-        self._hangs: list[Hang] = []
+        with self._step:
+            self._run += 1
+            self.release_all()
+            self.models: dict[str, Behaviour] = dict(models or {})
+            self.latency = latency
+            self.requests: list[Request] = []
+            self.tokens: dict[str, TokenCount] = defaultdict(TokenCount)
+            self.peak_concurrency = 0
+            self._in_flight = 0
+            self._faults: dict[str | None, deque[Fault]] = defaultdict(deque)
+            self._hangs: list[Hang] = []
 
     def fail_next(self, fault: Fault, *, model: str | None = None, times: int = 1) -> None:
         """Let the next ``times`` requests (of ``model``, or of any) meet ``fault`` before any behaviour."""
@@ -208,33 +211,39 @@ class OpenAIServer:
     async def _complete(self, http: HttpRequest) -> Response:
         request = Request(http.url.path.split("/v1/")[1], await http.json())
         run = http.path_params["run"]
-        if run != self._run:
-            return _gone()
-        self.requests.append(request)
-        self._in_flight += 1
-        self.peak_concurrency = max(self.peak_concurrency, self._in_flight)
-        try:
-            if self.latency:
-                await asyncio.sleep(self.latency)
-            reply = self._next_reply(request)
+        with self._step:
+            if run != self._run:
+                return _gone()
+            self.requests.append(request)
+            self._in_flight += 1
+            self.peak_concurrency = max(self.peak_concurrency, self._in_flight)
+        if self.latency:
+            await asyncio.sleep(self.latency)
+        with self._step:
+            if run != self._run:
+                return _gone()
+            reply = self._reply(request, self._next_reply)
             if isinstance(reply, Hang):
                 self._hangs.append(reply)
-                await reply.wait()
-                reply = self._usual_reply(request)
-            cut = None
-            if isinstance(reply, Break):
-                cut, reply = reply.after, self._usual_reply(request)
+        if isinstance(reply, Hang):
+            await reply.wait()
+        with self._step:
+            if run != self._run:
+                return _gone()
+            self._in_flight -= 1
+            cut = reply.after if isinstance(reply, Break) else None
+            if isinstance(reply, (Hang, Break)):
+                reply = self._reply(request, self._usual_reply)
+            if isinstance(reply, HttpError):
+                error = {"message": reply.message, "type": "server_error", "param": None, "code": None}
+                return JSONResponse({"error": error}, reply.status)
+            return self._answer(request, reply, cut)
+
+    def _reply(self, request: Request, script: Callable[[Request], Any]) -> Any:
+        try:
+            return script(request)
         except Exception as error:  # a mistake in the test's script: say so instead of a bare 500
-            reply = HttpError(500, f"the scripted behaviour of {request.model!r} raised {error!r}")
-        finally:
-            if run == self._run:
-                self._in_flight -= 1
-        if run != self._run:
-            return _gone()
-        if isinstance(reply, HttpError):
-            error = {"message": reply.message, "type": "server_error", "param": None, "code": None}
-            return JSONResponse({"error": error}, reply.status)
-        return self._answer(request, reply, cut)
+            return HttpError(500, f"the scripted behaviour of {request.model!r} raised {error!r}")
 
     def _next_reply(self, request: Request) -> Reply | Fault:
         for queue in (self._faults[request.model], self._faults[None]):
@@ -275,9 +284,10 @@ class OpenAIServer:
 
     async def _embed(self, http: HttpRequest) -> Response:
         request = Request("embeddings", await http.json())
-        if http.path_params["run"] != self._run:
-            return _gone()
-        self.requests.append(request)
+        with self._step:
+            if http.path_params["run"] != self._run:
+                return _gone()
+            self.requests.append(request)
         texts = request.body["input"]
         texts = [texts] if isinstance(texts, str) else [str(text) for text in texts]
         packed = request.body.get("encoding_format") == "base64"
