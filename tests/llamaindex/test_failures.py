@@ -101,6 +101,7 @@ def test_an_empty_answer_leads_on(openai_server: OpenAIServer, cascade: CascadeO
 def test_a_model_that_keeps_failing_pauses(openai_server: OpenAIServer, cascade: CascadeOf) -> None:
     openai_server.models = {"small": HttpError(500), "large": "Blue."}
     llm = cascade()
+    llm._health._clock = lambda: 0.0  # no pause ends meanwhile
     for _ in range(10):
         llm.chat(MESSAGES)
     assert len(openai_server.requests_to("small")) == 3
