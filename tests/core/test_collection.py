@@ -313,6 +313,7 @@ def test_ctrl_c_keeps_the_answers_of_calls_in_flight(tmp_path):
         import os, signal, sys
         from cascade_core import Answer
         from cascade_core.calibration import Store, collect
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts with `&` ignores Ctrl-C
         interrupted = False
 
         def ask(prompt):

@@ -176,8 +176,9 @@ def test_a_server_that_cannot_load_says_why(tmp_path: Path, monkeypatch: pytest.
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_no_server_outlives_the_program(end: signal.Signals) -> None:
     code = (
-        "import threading\n"
+        "import signal, threading\n"
         "from examples.local_models import local_models\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored in what a shell starts with `&`
         "with local_models(['smollm2']) as models:\n"
         "    print(models['smollm2']._process.pid, flush=True)\n"
         "    threading.Event().wait()\n"
