@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from langchain_openai import ChatOpenAI
     from llama_index.llms.openai_like import OpenAILike
 
-START_SECONDS = 60.0  # a cold disk reads the largest weights in a few seconds
+START_SECONDS = 300.0  # a few seconds, but a busy machine with a cold disk may take its time
 
 
 class LocalModelError(RuntimeError):
