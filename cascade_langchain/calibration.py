@@ -62,7 +62,8 @@ def calibrate(
         read_answer: reads an output; None: as :class:`RunnableCascade` does.
         config: for every call, such as callbacks and tags.
         **options: of :func:`cascade_core.calibration.calibrate`: ``prices``, ``concurrency``, ``max_spend``,
-            ``progress``, ``unit``, ``confidence``, ``strategy``, ``embedding``, ``limits``, ``seed``, …
+            ``progress``, ``unit``, ``usd_per_second``, ``confidence``, ``strategy``, ``embedding``, ``limits``,
+            ``seed``, …
 
     Returns:
         The policy, its certificate, the frontier on held-out prompts, and the table of answers.

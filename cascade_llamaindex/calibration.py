@@ -61,7 +61,8 @@ def calibrate(
         make_input: makes what the models are sent of a prompt, such as the question with its context; None: its text.
         contexts: the retrieved texts of a prompt, for evaluators that ask for them (faithfulness, relevancy).
         **options: of :func:`cascade_core.calibration.calibrate`: ``prices``, ``concurrency``, ``max_spend``,
-            ``progress``, ``unit``, ``confidence``, ``strategy``, ``embedding``, ``limits``, ``seed``, …
+            ``progress``, ``unit``, ``usd_per_second``, ``confidence``, ``strategy``, ``embedding``, ``limits``,
+            ``seed``, …
 
     Returns:
         The policy, its certificate, the frontier on held-out prompts, and the table of answers.

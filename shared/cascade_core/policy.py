@@ -18,6 +18,7 @@ from cascade_core.draw import draw
 from cascade_core.episode import Episode
 from cascade_core.errors import ConfigurationError, PolicyError
 from cascade_core.estimation import Estimator, Uncalibrated, estimator_from_dict
+from cascade_core.pricing import check_price_of_time
 from cascade_core.strategies import Strategy, ThresholdCascade, strategy_from_dict
 from cascade_core.values import Answer, Price, Query
 
@@ -42,7 +43,8 @@ class Limits(BaseModel):
 
     Attributes:
         max_calls: most model calls, failed ones included while another answer is in hand.
-        max_cost: most that may be spent, in the policy's unit, judged by expected costs.
+        max_cost: most that may be spent, in the policy's unit and with time where it has a price, judged by
+            expected costs.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -60,6 +62,7 @@ class _File(BaseModel):
     schema_version: int = SCHEMA_VERSION
     models: tuple[ModelSpec, ...]
     unit: Unit
+    usd_per_second: float = 0.0
     limits: Limits
     estimator: dict[str, Any]
     strategy: dict[str, Any]
@@ -81,12 +84,13 @@ class Policy:
             meets a budget exactly; which queries is drawn from their ids.
         gamma: that fraction, in [0, 1].
         unit: what costs are counted in: US dollars or seconds.
+        usd_per_second: price of time that is in costs in US dollars: what a second of waiting is worth.
         limits: hard limits on one query.
         provenance: where the policy comes from, as plain JSON values.
         certificate: what the policy promises on new data, as plain JSON values.
 
     Raises:
-        ConfigurationError: no models, one model, or two with one name.
+        ConfigurationError: no models, one model, or two with one name; a price of time that is no price.
     """
 
     models: tuple[ModelSpec, ...]
@@ -95,13 +99,15 @@ class Policy:
     alternative: Strategy | None = None
     gamma: float = 0.0
     unit: Unit = "usd"
+    usd_per_second: float = 0.0
     limits: Limits = field(default_factory=Limits)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     certificate: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        """Check the models' names."""
+        """Check the models' names and the price of time."""
         check_names(self.names)
+        check_price_of_time(self.usd_per_second, self.unit)
 
     @classmethod
     def uncalibrated(cls, models: Sequence[ModelSpec]) -> Policy:
@@ -170,9 +176,16 @@ class Policy:
         return self.strategy
 
     def cost_of(self, model: int, answer: Answer) -> float | None:
-        """What an answer cost in the policy's unit; None if the provider did not say."""
+        """What an answer cost in the policy's unit, time included; None if that is not known."""
         if self.unit == "seconds":
             return answer.latency
+        billed = self.billed(model, answer)
+        if billed is None or not self.usd_per_second:
+            return billed
+        return None if answer.latency is None else billed + self.usd_per_second * answer.latency
+
+    def billed(self, model: int, answer: Answer) -> float | None:
+        """US dollars that an answer's tokens cost; None if the provider did not say."""
         price = self.models[model].price
         if price is None or answer.usage is None:
             return None
@@ -210,6 +223,7 @@ class Policy:
         file = _File(
             models=self.models,
             unit=self.unit,
+            usd_per_second=self.usd_per_second,
             limits=self.limits,
             estimator={"name": self.estimator.name, **self.estimator.to_dict()},
             strategy=self.strategy.to_dict(),
@@ -256,6 +270,7 @@ class Policy:
                 else strategy_from_dict(decode(file.alternative)),
                 gamma=file.gamma,
                 unit=file.unit,
+                usd_per_second=file.usd_per_second,
                 limits=file.limits,
                 provenance=file.provenance,
                 certificate=file.certificate,

@@ -1,13 +1,16 @@
-"""What models cost by the token: list prices by name, with the user's own in their place.
+"""What models cost by the token: list prices by name, with the user's own in their place; and what waiting costs.
 
-Prices come from the package ``genai-prices``, which is imported when the first name is looked up.
+Prices come from the package ``genai-prices``, which is imported when the first name is looked up. Time has the price
+that the user gives it: a call then costs its dollars plus ``usd_per_second`` for every second it takes.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
+from cascade_core.errors import ConfigurationError
 from cascade_core.values import Price
 
 
@@ -52,6 +55,33 @@ def prices_of(models: Iterable[str], own: Mapping[str, Price] | None = None) -> 
     """Price of each model: the user's ``own`` where there is one, else the list price, else None."""
     own = own or {}
     return {model: own[model] if model in own else price_of(model) for model in models}
+
+
+def check_price_of_time(usd_per_second: float, unit: str) -> None:
+    """Check a price of time, which belongs to costs in US dollars.
+
+    Raises:
+        ConfigurationError: it is negative or not finite, or costs are counted in seconds.
+    """
+    if not (math.isfinite(usd_per_second) and usd_per_second >= 0):
+        raise ConfigurationError(
+            f"usd_per_second is {usd_per_second}: expected what a second of waiting is worth, 0 US dollars or more"
+        )
+    if usd_per_second and unit == "seconds":
+        raise ConfigurationError(
+            f"usd_per_second is {usd_per_second:g}, but costs are counted in seconds already: a price of time goes "
+            'with unit="usd"'
+        )
+
+
+def time_in_words(usd_per_second: float) -> str:
+    """What to say after "cost" where time is part of it; nothing where it is not.
+
+    Example:
+        >>> f"cost{time_in_words(0.01)}", f"cost{time_in_words(0)}"
+        ('cost, time at $0.01 a second included', 'cost')
+    """
+    return f", time at ${usd_per_second:g} a second included" if usd_per_second else ""
 
 
 def _per_million(thousand: object) -> float:

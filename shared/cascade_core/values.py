@@ -127,6 +127,7 @@ class Stop(_Value):
 class CallRecord(_Value):
     """One call of an episode. Costs in the policy's unit; quality is what was believed before and after.
 
+    ``billed`` is the part of ``cost`` that is money, US dollars, where time is the other; else None.
     ``error`` is the type of the exception raised, or why the answer could not be used; never its message.
     """
 
@@ -135,6 +136,7 @@ class CallRecord(_Value):
     expected_cost: float | None = None
     quality: float | None = None
     cost: float | None = None
+    billed: float | None = None
     usage: Usage | None = None
     latency: float | None = None
     error: str | None = None
@@ -151,6 +153,7 @@ class DecisionRecord(_Value):
         calls: every call in order, failed ones included.
         cost: sum over the calls, rejected drafts included.
         unit: unit of all costs: ``"usd"`` or ``"seconds"``.
+        usd_per_second: price of time in the costs; None where they are money or time alone.
         reference_model: the dearest model.
         reference_cost: what the dearest model alone would have cost (its bill if it ran, else its estimate; None
             if the policy has no prices).
@@ -164,6 +167,7 @@ class DecisionRecord(_Value):
     calls: tuple[CallRecord, ...]
     cost: float
     unit: Literal["usd", "seconds"]
+    usd_per_second: float | None = None
     reference_model: str
     reference_cost: float | None
     calibrated: bool

@@ -22,6 +22,7 @@ from cascade_core.belief import FloatArray
 from cascade_core.calibration.bounds import lower_mean, lower_ratio, upper_mean, upper_ratio
 from cascade_core.calibration.targets import Budget, Quality, RelativeQuality, Savings, Target
 from cascade_core.errors import CalibrationError
+from cascade_core.pricing import time_in_words
 
 _FAR = 1e9  # stands for a ratio to nothing, which JSON cannot say
 LEAST_PROMPTS = 5
@@ -54,6 +55,7 @@ class Certificate(BaseModel):
         prompts: number of held-out prompts.
         scorer: what quality means here.
         unit: what costs are counted in.
+        usd_per_second: price of time that is in costs in US dollars.
         target: the target in words, empty without one.
         reached: whether the bound itself reaches the target; None without a target.
         reference: the model that ratios compare with.
@@ -73,6 +75,7 @@ class Certificate(BaseModel):
     prompts: int
     scorer: str
     unit: Literal["usd", "seconds"]
+    usd_per_second: float = 0.0
     target: str = ""
     reached: bool | None = None
     reference: str
@@ -92,7 +95,7 @@ class Certificate(BaseModel):
         return (
             f"With {_percent(self.confidence)} confidence, at least {_percent(quality.bound, down=True)} of "
             f"{self.reference}'s quality at no more than {_percent(cost.bound, down=False)} of its "
-            f"{'time' if self.unit == 'seconds' else 'cost'} "
+            f"{'time' if self.unit == 'seconds' else 'cost'}{time_in_words(self.usd_per_second)} "
             f"(measured on {self.prompts} held-out prompts: {_percent(quality.measured)} at "
             f"{_percent(cost.measured)})."
         )
@@ -130,6 +133,7 @@ class Terms:
         scorer: name of what measured quality.
         unit: what costs are counted in.
         confidence: that both bounds hold.
+        usd_per_second: price of time in the costs.
     """
 
     target: Target | None
@@ -137,6 +141,7 @@ class Terms:
     scorer: str
     unit: Literal["usd", "seconds"] = "usd"
     confidence: float = 0.95
+    usd_per_second: float = 0.0
 
 
 def certify(candidates: Sequence[Sample], terms: Terms) -> tuple[int, Certificate]:
@@ -176,6 +181,7 @@ def certify(candidates: Sequence[Sample], terms: Terms) -> tuple[int, Certificat
         prompts=sample.quality.size,
         scorer=terms.scorer,
         unit=terms.unit,
+        usd_per_second=terms.usd_per_second,
         target="" if terms.target is None else in_words(terms.target, terms.reference),
         reached=reached,
         reference=terms.reference,
@@ -295,6 +301,10 @@ def _assumptions(terms: Terms, most_cost: float, candidates: int) -> tuple[str, 
         f"No query costs more than {most_cost:.4g} {terms.unit}, the most that any of the prompts cost.",
         "Models, prices and prompts stay as they were.",
     ]
+    if terms.usd_per_second:
+        said.append(
+            f"Every second that a call takes counts as ${terms.usd_per_second:g} of its cost; what is billed is less."
+        )
     if candidates > 1:
         said.append(
             f"The policy was chosen among {candidates} by fixed-sequence testing; the bounds are corrected for that."

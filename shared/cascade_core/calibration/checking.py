@@ -65,7 +65,7 @@ def check(policy: Policy, table: AnswerTable) -> Check:
         CalibrationError: the policy has no certificate, or too few queries are new and complete.
     """
     promised = _promised(policy)
-    new = sample(policy, unseen(policy, complete(table, policy.names)))
+    new = sample(policy, unseen(policy, complete(table.with_time(policy.usd_per_second), policy.names)))
     k = new.models.index(promised.reference)
     reference_quality, reference_cost = new.single_quality[:, k], new.single_cost[:, k]
     most = max(promised.most_cost, new.most_cost)

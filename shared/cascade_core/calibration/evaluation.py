@@ -62,6 +62,7 @@ class Evaluation:
         return {
             "queries": len(self.table),
             "unit": self.table.unit,
+            "usd_per_second": self.table.usd_per_second,
             "policy": {"cost": float(self.cost.mean()), "quality": float(self.quality.mean())},
             "models": {
                 name: {"cost": float(cost), "quality": float(quality)} for name, cost, quality in singles
@@ -77,7 +78,7 @@ def evaluate(policy: Policy, table: AnswerTable) -> Evaluation:
     Raises:
         CalibrationError: the table lacks a model of the policy, or has no query with all qualities and costs.
     """
-    table = complete(table, policy.names)
+    table = complete(table.with_time(policy.usd_per_second), policy.names)
     estimates = estimates_of(policy.estimator, table)
     outcome, quality, cost = replayed(policy, table)
     strategies = {strategy.name: strategy for strategy in (*candidates(), policy.strategy)}

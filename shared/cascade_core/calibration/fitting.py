@@ -117,7 +117,8 @@ def fit(
     """Fit estimators, choose and tune a strategy, and try the policy on queries held out of all that.
 
     Args:
-        table: answers with quality and cost. Queries that lack one for any model are left out.
+        table: answers with quality and cost. Queries that lack one for any model are left out. The policy counts
+            costs as the table does, with time where :meth:`AnswerTable.with_time` gave it a price.
         target: what the policy is to reach, on average.
         strategy: its name, a strategy, or ``"auto"`` to choose by cross-validation.
         embedding: embeds queries: a LangChain ``Embeddings``, a LlamaIndex ``BaseEmbedding`` or a function. A policy
@@ -142,6 +143,7 @@ def fit(
         raise CalibrationError(
             f"{complete.size} of {len(table)} queries have a quality and a cost for every model; at least {FEWEST} "
             "are needed, and some hundred make a good policy. Score more answers, or give prices"
+            + (", and the seconds that calls took" if table.usd_per_second else "")
         )
     by_cost = np.argsort(table.cost[complete].mean(axis=0), kind="stable")
     ordered = table.select([table.models[model] for model in by_cost])
@@ -163,6 +165,7 @@ def fit(
         alternative=tuned.alternative,
         gamma=tuned.gamma,
         unit=table.unit,
+        usd_per_second=table.usd_per_second,
         limits=limits or Limits(),
         provenance=_provenance(table, target, fitted, held_out, tuned, seed),
     )
@@ -202,7 +205,7 @@ def join(policy: Policy, table: AnswerTable, *, price: Price | None = None) -> P
             f"the strategy {policy.strategy.name!r} runs the models in a fixed order, in which the new one has no "
             "place: fit a policy to answers of all models"
         )
-    estimator = add_model(policy.estimator, table)
+    estimator = add_model(policy.estimator, table.with_time(policy.usd_per_second))
     (name,) = table.models
     spec = ModelSpec(name=name, price=prices_of([name], None if price is None else {name: price})[name])
     return replace(policy, models=(*policy.models, spec), estimator=estimator, certificate=None)

@@ -19,7 +19,7 @@ from cascade_core.calibration.store import GIVEN, Store, fingerprint
 from cascade_core.calibration.table import AnswerTable
 from cascade_core.calibration.targets import Budget, RelativeQuality, Savings, Target
 from cascade_core.policy import Policy
-from cascade_core.pricing import prices_of
+from cascade_core.pricing import check_price_of_time, prices_of
 from cascade_core.tuning import Curve, choose
 from cascade_core.values import Price, Query
 
@@ -70,6 +70,7 @@ def calibrate(
     max_spend: float | None = None,
     progress: Callable[[Progress], None] | bool = False,
     unit: Literal["usd", "seconds"] = "usd",
+    usd_per_second: float = 0.0,
     confidence: float = 0.95,
     guarantee: bool = True,
     **options: Any,
@@ -89,6 +90,8 @@ def calibrate(
         max_spend: most US dollars that collecting may cost. What was collected by then is fitted to.
         progress: called after every call; True shows a bar.
         unit: what costs are counted in.
+        usd_per_second: what a second of waiting is worth, where costs are in US dollars: a call costs its dollars
+            plus this for every second. ``max_spend`` is about dollars that are paid and leaves it out.
         confidence: of the certificate.
         guarantee: as of :func:`calibrate_table`.
         **options: of :func:`~cascade_core.calibration.fit`: ``strategy``, ``embedding``, ``own``, ``limits``,
@@ -111,6 +114,7 @@ def calibrate(
             max_spend=max_spend,
             progress=progress,
             unit=unit,
+            usd_per_second=usd_per_second,
             confidence=confidence,
             guarantee=guarantee,
             **options,
@@ -131,11 +135,13 @@ async def acalibrate(
     max_spend: float | None = None,
     progress: Callable[[Progress], None] | bool = False,
     unit: Literal["usd", "seconds"] = "usd",
+    usd_per_second: float = 0.0,
     confidence: float = 0.95,
     guarantee: bool = True,
     **options: Any,
 ) -> Calibration:
     """:func:`calibrate` for a running event loop."""
+    check_price_of_time(usd_per_second, unit)
     scoring = as_scorer(scorer)
     queries = checked_prompts(prompts)
     own = {model: price for model, price in (prices or {}).items() if price is not None}
@@ -162,7 +168,7 @@ async def acalibrate(
         if opened is not store:
             opened.close()
     return calibrate_table(
-        scored,
+        scored.with_time(usd_per_second),
         target,
         scorer=scoring.name,
         confidence=confidence,
@@ -186,7 +192,7 @@ def calibrate_table(
     """Fit and certify on answers that are there already.
 
     Args:
-        table: the answers, with quality in [0, 1] and cost.
+        table: the answers, with quality in [0, 1] and cost; with time in it, see :meth:`AnswerTable.with_time`.
         target: what the policy is to reach.
         scorer: what quality means, for the certificate.
         confidence: of the certificate.
@@ -217,7 +223,8 @@ def calibrate_table(
         policies = [*careful_versions(fitted.policy, fitted.curves, target, alone), fitted.policy]
     estimates = estimates_of(fitted.policy.estimator, whole)
     samples = [sample(policy, whole, rows, estimates) for policy in policies]
-    chosen, certificate = certify(samples, Terms(target, reference, scorer, table.unit, confidence))
+    terms = Terms(target, reference, scorer, table.unit, confidence, table.usd_per_second)
+    chosen, certificate = certify(samples, terms)
     policy = replace(
         policies[chosen],
         certificate=certificate.model_dump(mode="json"),

@@ -186,7 +186,7 @@ class Store:
         rows: list[dict[str, Any]] = []
         for n, query in enumerate(table.queries):
             for k, model in enumerate(table.models):
-                answer, cost = table.answers[n][k], float(table.cost[n, k])
+                answer, cost = table.answers[n][k], float(table.billed[n, k])
                 if answer is not None or not math.isnan(cost):
                     text = None if answer is None else _dump(answer)
                     rows.append(_row(query.key, model, "", text, None if math.isnan(cost) else cost, None))
@@ -303,7 +303,8 @@ class Store:
             parameters: fingerprint of each model's parameters. Needed where a model has answers under several.
             prompts: which prompts; None for all.
             prices: by model name; costs are reckoned by them rather than those in force when the answers were given.
-            unit: ``"usd"`` takes the costs kept with the answers, ``"seconds"`` their latency.
+            unit: ``"usd"`` takes the costs kept with the answers, ``"seconds"`` their latency. For both, with a price
+                of time, see :meth:`AnswerTable.with_time`.
             scorer: whose scores.
 
         Raises:

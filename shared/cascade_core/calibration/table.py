@@ -10,7 +10,7 @@ column               meaning (all but the first three may be missing, for single
 ``model``            the model's name
 ``answer``           the answer's text
 ``quality``          score of the answer, higher is better
-``cost``             what the call cost, in the table's unit
+``cost``             what the call cost, in the table's unit; money alone, whatever time is worth
 ``input_tokens``     tokens sent; ``cached_input_tokens`` of them served from a cache
 ``output_tokens``    tokens received
 ``latency``          seconds the call took
@@ -33,7 +33,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -42,7 +42,7 @@ from pydantic import ValidationError
 
 from cascade_core.belief import BoolArray, FloatArray
 from cascade_core.errors import CalibrationError
-from cascade_core.pricing import prices_of
+from cascade_core.pricing import check_price_of_time, prices_of
 from cascade_core.values import Answer, Price, Query, Usage
 
 if TYPE_CHECKING:
@@ -82,9 +82,12 @@ class AnswerTable:
         quality: ``(N, K)`` score of each answer, NaN where there is none.
         cost: ``(N, K)`` cost of each call in ``unit``, NaN where it is not known.
         unit: what costs are counted in: US dollars or seconds.
+        latency: ``(N, K)`` seconds each call took, NaN where they are not known; by default those of the answers.
+        usd_per_second: price of time that is in the costs, see :meth:`with_time`.
 
     Raises:
         CalibrationError: shapes that do not fit, a query or model that is there twice, a cost under zero.
+        ConfigurationError: a price of time that is no price.
 
     Example:
         >>> table = AnswerTable.from_rows(
@@ -103,11 +106,19 @@ class AnswerTable:
     quality: FloatArray
     cost: FloatArray
     unit: Literal["usd", "seconds"] = "usd"
+    latency: FloatArray = field(default_factory=lambda: np.zeros((0, 0)))
+    usd_per_second: float = 0.0
 
     def __post_init__(self) -> None:
         """Check that the parts fit together."""
         shape = (len(self.queries), len(self.models))
-        for name in ("quality", "cost"):
+        check_price_of_time(self.usd_per_second, self.unit)
+        if len(self.answers) != shape[0] or any(len(row) != shape[1] for row in self.answers):
+            raise CalibrationError(f"answers must be {shape[0]} rows of {shape[1]}: one per query and model")
+        if not self.latency.size:
+            seconds = [None if answer is None else answer.latency for row in self.answers for answer in row]
+            object.__setattr__(self, "latency", np.array(seconds, dtype=float).reshape(shape))
+        for name in ("quality", "cost", "latency"):
             array = np.asarray(getattr(self, name), dtype=float)
             object.__setattr__(self, name, array)
             if array.shape != shape:
@@ -116,10 +127,9 @@ class AnswerTable:
                 )
             if np.isinf(array).any():
                 raise CalibrationError(f"{name} is infinite for query {self._where(np.isinf(array))}")
-        if len(self.answers) != shape[0] or any(len(row) != shape[1] for row in self.answers):
-            raise CalibrationError(f"answers must be {shape[0]} rows of {shape[1]}: one per query and model")
-        if (self.cost < 0).any():
-            raise CalibrationError(f"cost is under zero for query {self._where(self.cost < 0)}")
+        for name, array in (("cost", self.cost), ("latency", self.latency)):
+            if (array < 0).any():
+                raise CalibrationError(f"{name} is under zero for query {self._where(array < 0)}")
         if len(set(self.models)) != shape[1]:
             raise CalibrationError(f"a model is there twice in {list(self.models)}")
         if len({query.key for query in self.queries}) != shape[0]:
@@ -152,6 +162,7 @@ class AnswerTable:
             answers=tuple(self.answers[row] for row in positions),
             quality=self.quality[positions],
             cost=self.cost[positions],
+            latency=self.latency[positions],
         )
 
     def select(self, models: Sequence[str]) -> AnswerTable:
@@ -170,6 +181,7 @@ class AnswerTable:
             answers=tuple(tuple(row[column] for column in columns) for row in self.answers),
             quality=self.quality[:, columns],
             cost=self.cost[:, columns],
+            latency=self.latency[:, columns],
         )
 
     def split(self, fraction: float, *, seed: int = 0) -> tuple[AnswerTable, AnswerTable]:
@@ -181,6 +193,34 @@ class AnswerTable:
     def with_quality(self, quality: FloatArray) -> AnswerTable:
         """The same answers with other scores, ``(N, K)``."""
         return replace(self, quality=np.asarray(quality, dtype=float))
+
+    # -- time ------------------------------------------------------------------------------------------
+
+    @property
+    def billed(self) -> FloatArray:
+        """``(N, K)`` the costs without the time in them: what the calls were billed."""
+        if not self.usd_per_second:
+            return self.cost
+        return np.maximum(self.cost - self.usd_per_second * self.latency, 0.0)
+
+    def with_time(self, usd_per_second: float) -> AnswerTable:
+        """The same answers, their costs in US dollars with every second they took at this price.
+
+        However often it is called, time is in the costs once, at the price given last; at 0 they are money alone. A
+        cost whose latency is not known becomes unknown.
+
+        Raises:
+            ConfigurationError: the price is negative or not finite, or the table's costs are in seconds.
+
+        Example:
+            >>> row = {"query_id": 1, "query": "2+2?", "model": "small", "cost": 0.001, "latency": 3.0}
+            >>> AnswerTable.from_rows([row]).with_time(0.01).cost.tolist()
+            [[0.031]]
+        """
+        if usd_per_second == self.usd_per_second:
+            return self
+        time = usd_per_second * self.latency if usd_per_second else 0.0
+        return replace(self, cost=self.billed + time, usd_per_second=usd_per_second)
 
     # -- rows ------------------------------------------------------------------------------------------
 
@@ -220,15 +260,15 @@ class AnswerTable:
             cells[query.id, model] = cell.outcome()
         if not cells:
             raise CalibrationError("the table has no rows: expected one per query and model")
-        answers, quality, cost = _grid(list(queries), list(models), cells, unit, prices)
-        return cls(tuple(queries.values()), tuple(models), answers, quality, cost, unit)
+        answers, quality, cost, latency = _grid(list(queries), list(models), cells, unit, prices)
+        return cls(tuple(queries.values()), tuple(models), answers, quality, cost, unit, latency)
 
     def to_rows(self) -> Iterator[dict[str, Any]]:
         """Rows in the long format with all columns, None where there is no value; empty rows are left out."""
-        for query, answers, qualities, costs in zip(
-            self.queries, self.answers, self.quality, self.cost, strict=True
+        for query, answers, *numbers in zip(
+            self.queries, self.answers, self.quality, self.billed, self.latency, strict=True
         ):
-            for model, answer, quality, cost in zip(self.models, answers, qualities, costs, strict=True):
+            for model, answer, quality, cost, latency in zip(self.models, answers, *numbers, strict=True):
                 if answer is None and math.isnan(quality) and math.isnan(cost):
                     continue
                 row: dict[str, Any] = dict.fromkeys(COLUMNS)
@@ -236,10 +276,10 @@ class AnswerTable:
                 row["features"] = dict(query.features) or None
                 row["quality"] = None if math.isnan(quality) else float(quality)
                 row["cost"] = None if math.isnan(cost) else float(cost)
+                row["latency"] = None if math.isnan(latency) else float(latency)
                 if answer is not None:
                     row.update(
                         answer=answer.text,
-                        latency=answer.latency,
                         logprobs=None if answer.logprobs is None else list(answer.logprobs),
                         top_logprobs=None
                         if answer.top_logprobs is None
@@ -437,10 +477,9 @@ def _grid(
     cells: Mapping[tuple[str, str], tuple[Answer | None, Usage | None, float, float, float]],
     unit: Literal["usd", "seconds"],
     prices: Mapping[str, Price] | None,
-) -> tuple[tuple[tuple[Answer | None, ...], ...], FloatArray, FloatArray]:
-    """Answers, quality and cost ``(N, K)``; a missing cost from tokens and price, or from the latency."""
-    quality = np.full((len(ids), len(models)), np.nan)
-    cost = np.full_like(quality, np.nan)
+) -> tuple[tuple[tuple[Answer | None, ...], ...], FloatArray, FloatArray, FloatArray]:
+    """Answers, quality, cost, latency ``(N, K)``; a missing cost from tokens and price, or from the latency."""
+    quality, cost, latency = (np.full((len(ids), len(models)), np.nan) for _ in range(3))
     answers: list[list[Answer | None]] = [[None] * len(models) for _ in ids]
     to_price = unit == "usd" and any(math.isnan(c[3]) and c[1] is not None for c in cells.values())
     price = prices_of(models, prices) if to_price else {}
@@ -449,13 +488,13 @@ def _grid(
             cell = cells.get((key, model))
             if cell is None:
                 continue
-            answers[row][column], usage, quality[row, column], cost[row, column], latency = cell
+            answers[row][column], usage, quality[row, column], cost[row, column], latency[row, column] = cell
             if math.isnan(cost[row, column]):
                 if unit == "seconds":
-                    cost[row, column] = latency
+                    cost[row, column] = latency[row, column]
                 elif usage is not None and (per_token := price[model]) is not None:
                     cost[row, column] = per_token.dollars(usage)
-    return tuple(map(tuple, answers)), quality, cost
+    return tuple(map(tuple, answers)), quality, cost, latency
 
 
 def _unfold(rows: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -224,5 +224,10 @@ def money(cost: float, unit: str) -> str:
     return f"${1000 * cost:,.4g} / 1,000" if unit == "usd" else f"{cost:,.3g} s"
 
 
+def cost_head(usd_per_second: float) -> str:
+    """Head of a column of costs."""
+    return "cost with time" if usd_per_second else "cost"
+
+
 def _plain(text: str) -> str:
     return text.replace("[", r"\[")

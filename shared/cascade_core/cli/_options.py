@@ -31,4 +31,11 @@ Unit = Annotated[
     Literal["usd", "seconds"],
     typer.Option(help="What costs are counted in: US dollars, or the answers' latency."),
 ]
+TimePrice = Annotated[
+    float,
+    typer.Option(
+        "--usd-per-second",
+        help="What a second of waiting is worth in US dollars: each second of a call costs this, beside its dollars.",
+    ),
+]
 Seed = Annotated[int, typer.Option(help="Seed of whatever is drawn.")]

@@ -21,6 +21,7 @@ from cascade_core.calibration import (
 from cascade_core.calibration.store import GIVEN
 from cascade_core.cli._io import (
     console,
+    cost_head,
     emit,
     exit_codes,
     find_attribute,
@@ -32,7 +33,7 @@ from cascade_core.cli._io import (
     parse_target,
     percent,
 )
-from cascade_core.cli._options import Json, Prices, Seed, TableFile, Unit
+from cascade_core.cli._options import Json, Prices, Seed, TableFile, TimePrice, Unit
 
 
 def fit(
@@ -70,6 +71,7 @@ def fit(
     holdout: Annotated[float, typer.Option(help="Share of the queries kept for the certificate.")] = 0.3,
     price: Prices = None,
     unit: Unit = "usd",
+    usd_per_second: TimePrice = 0.0,
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
@@ -77,7 +79,7 @@ def fit(
     with exit_codes(json):
         target = parse_target(budget, quality, relative_quality, savings, of)
         prices = parse_prices(price or [])
-        answers = load_table(table, unit=unit, prices=prices)
+        answers = load_table(table, unit=unit, prices=prices).with_time(usd_per_second)
         name = GIVEN
         if scorer is not None:
             answers, name = scored(answers, table, scorer)
@@ -138,7 +140,8 @@ def show(screen: Console, calibration: Calibration, out: Path) -> None:
             f"[bold]{money(certificate.cost.measured, unit)}[/]",
         )
     )
-    screen.print(grid(f"On {certificate.prompts} held-out queries", ("", "quality", "cost"), rows))
+    head = ("", "quality", cost_head(certificate.usd_per_second))
+    screen.print(grid(f"On {certificate.prompts} held-out queries", head, rows))
     screen.print(f"\n[bold green]{certificate.sentence}[/]\n", highlight=False)
     if certificate.reached is False:
         console.print(

@@ -16,10 +16,21 @@ from cascade_core.calibration import check as check_table
 from cascade_core.calibration import evaluate as evaluate_table
 from cascade_core.calibration.certificate import certificate_of
 from cascade_core.calibration.replay import complete, unseen
-from cascade_core.cli._io import BROKEN, emit, exit_codes, grid, load_table, money, parse_prices, percent
+from cascade_core.cli._io import (
+    BROKEN,
+    cost_head,
+    emit,
+    exit_codes,
+    grid,
+    load_table,
+    money,
+    parse_prices,
+    percent,
+)
 from cascade_core.cli._options import Json, PolicyFile, Prices, TableFile
 from cascade_core.errors import CalibrationError, ConfigurationError
 from cascade_core.policy import Policy
+from cascade_core.pricing import time_in_words
 from cascade_core.values import Answer, Call, DecisionRecord, Query
 
 All = Annotated[bool, typer.Option("--all", help="Also the queries that the policy was fitted on.")]
@@ -140,6 +151,7 @@ def show(policy: PolicyFile, json: Json = False) -> None:
         result = {
             "models": [model.model_dump(mode="json") for model in loaded.models],
             "unit": loaded.unit,
+            "usd_per_second": loaded.usd_per_second,
             "estimator": loaded.estimator.name,
             "strategy": loaded.strategy.to_dict(),
             "alternative": None if loaded.alternative is None else loaded.alternative.to_dict(),
@@ -159,6 +171,8 @@ def show(policy: PolicyFile, json: Json = False) -> None:
                 for model in loaded.models
             ]
             screen.print(grid("Models", ("", "input / 1M tokens", "output / 1M tokens"), prices))
+            if loaded.usd_per_second:
+                screen.print(f"Cost: what is billed{time_in_words(loaded.usd_per_second)}", highlight=False)
             strategy = ", ".join(
                 f"{k} {v}" for k, v in loaded.strategy.to_dict().items() if k != "name" and v
             )
@@ -196,7 +210,8 @@ def _show_evaluation(screen: Console, result: Evaluation, policy: Policy) -> Non
             calls,
         )
     )
-    screen.print(grid(f"On {summary['queries']} queries", ("", "quality", "cost", "calls by policy"), rows))
+    head = ("", "quality", cost_head(policy.usd_per_second), "calls by policy")
+    screen.print(grid(f"On {summary['queries']} queries", head, rows))
     areas = sorted(summary["auc"].items(), key=lambda item: -item[1])
     if areas:
         screen.print(
@@ -293,7 +308,7 @@ def _show_steps(
     screen.print(f"[bold]{text[:200]}{'…' if len(text) > 200 else ''}[/]\n", highlight=False)
     ran: set[str] = set()
     for number, step in enumerate(steps, start=1):
-        head = ("", "expected quality", "could move by", "costs")
+        head = ("", "expected quality", "could move by", cost_head(policy.usd_per_second))
         rows = [
             (
                 f"[bold]{name}[/]" if name == step["model"] else name,
@@ -311,6 +326,7 @@ def _show_steps(
         else:
             screen.print(f"→ return the answer of [bold]{step['model']}[/]: {_REASONS[step['reason']]}\n")
     if record is not None:
-        screen.print(f"Cost: {money(record.cost, policy.unit)}; strategy: {record.strategy}", highlight=False)
+        spent = money(record.cost, policy.unit) + time_in_words(policy.usd_per_second)
+        screen.print(f"Cost: {spent}; strategy: {record.strategy}", highlight=False)
     else:
         screen.print("What follows depends on the answer: name a table with --table to follow it to the end.")

@@ -17,6 +17,7 @@ from cascade_core.calibration.fitting import Line
 from cascade_core.calibration.replay import complete, estimates_of
 from cascade_core.calibration.table import AnswerTable
 from cascade_core.policy import Policy
+from cascade_core.pricing import time_in_words
 from cascade_core.simulate import Estimates, Outcome
 from cascade_core.tuning import Curve
 
@@ -64,7 +65,7 @@ def figures(
     Raises:
         CalibrationError: the table lacks a model, or has no query with all qualities and costs.
     """
-    table = complete(table, policy.names)
+    table = complete(table.with_time(policy.usd_per_second), policy.names)
     draw = np.random.default_rng(seed)
     if len(table) > _ROWS:
         table = table.subset(np.sort(draw.choice(len(table), _ROWS, replace=False)))
@@ -95,6 +96,7 @@ def figures(
     data = {
         "title": title,
         "unit": policy.unit,
+        "usd_per_second": policy.usd_per_second,
         "prompts": len(table),
         "level": LEVEL,
         "lede": f"{len(table.models)} models on {len(table)} prompts, decided by {chosen['label'].lower()}.",
@@ -254,7 +256,10 @@ def _certified(certificate: Certificate) -> dict[str, Any]:
 def _made(policy: Policy, prompts: int) -> str:
     from cascade_core import __version__
 
-    return f"Made by cascade-routing {__version__} from {prompts} prompts. Costs in {_UNITS[policy.unit]}."
+    return (
+        f"Made by cascade-routing {__version__} from {prompts} prompts. "
+        f"Costs in {_UNITS[policy.unit]}{time_in_words(policy.usd_per_second)}."
+    )
 
 
 _UNITS = {"usd": "US dollars", "seconds": "seconds"}

@@ -7,7 +7,7 @@
   const seconds = data.unit === "seconds";
   // US dollars are shown for a thousand queries: single ones cost too little to read.
   const scale = seconds ? 1 : 1000;
-  const per = seconds ? "seconds per query" : "US dollars per 1,000 queries";
+  const per = seconds ? "seconds per query" : `US dollars per 1,000 queries${data.usd_per_second ? ", time included" : ""}`;
   const digits = (x) => x >= 100 ? 0 : x >= 10 ? 1 : x >= 1 ? 2 : x >= 0.1 ? 3 : 4;
   const plain = (x) => (x * scale).toLocaleString("en", { minimumFractionDigits: 0, maximumFractionDigits: digits(x * scale) });
   const cost = (x) => seconds ? `${plain(x)} s` : `$${plain(x)}`;

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from cascade_core.errors import ConfigurationError
+from cascade_core.pricing import time_in_words
 from cascade_core.report.figures import Figures
 
 _FORMATS = (".png", ".svg", ".pdf")
@@ -56,7 +57,7 @@ def plot(figures: Figures, path: str | os.PathLike[str]) -> None:
                 fontsize=9,
             )
         _point(axes, data["chosen"], scale, marker="o", color="#0b62d6", edge="white")
-        axes.set_xlabel(unit)
+        axes.set_xlabel(unit + time_in_words(data["usd_per_second"]))
         axes.set_ylabel("quality")
         axes.set_xlim(left=0)
         axes.set_title(data["title"], loc="left", fontweight="bold")
