@@ -80,7 +80,7 @@ def calibrate(
         from cascade_core.calibration import RelativeQuality
         from cascade_langchain import ChatCascade, calibrate
 
-        models = [ChatOpenAI(model="gpt-5-nano"), ChatOpenAI(model="gpt-5")]
+        models = [ChatOpenAI(model="gpt-4.1-nano"), ChatOpenAI(model="gpt-5")]
         prompts = [{"text": f"What is {n} + {n}?", "reference": str(2 * n)} for n in range(60)]
         calibration = calibrate(models, prompts, "numeric", RelativeQuality(0.95, of="gpt-5"))
 

@@ -90,7 +90,7 @@ class ChatCascade(BaseChatModel):
 
         model = ChatCascade(
             [
-                ChatOpenAI(model="gpt-5-nano", logprobs=True),  # log-probabilities tell how sure it is
+                ChatOpenAI(model="gpt-4.1-nano", logprobs=True),  # log-probabilities tell how sure it is
                 ChatOpenAI(model="gpt-5"),
             ],
             # policy="policy.json",

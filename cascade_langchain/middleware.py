@@ -32,7 +32,7 @@ class CascadeMiddleware(AgentMiddleware[Any, Any, Any]):
 
         from cascade_langchain import CascadeMiddleware
 
-        nano, large = ChatOpenAI(model="gpt-5-nano", logprobs=True), ChatOpenAI(model="gpt-5")
+        nano, large = ChatOpenAI(model="gpt-4.1-nano", logprobs=True), ChatOpenAI(model="gpt-5")
         agent = create_agent(large, middleware=[CascadeMiddleware([nano, large])])
         agent.invoke({"messages": [("human", "Why is the sky blue?")]})
         ```

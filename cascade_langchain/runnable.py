@@ -75,7 +75,7 @@ class RunnableCascade(RunnableSerializable[Input, Output]):
 
         chain = RunnableCascade(
             {
-                "quick": prompt | ChatOpenAI(model="gpt-5-nano", logprobs=True) | StrOutputParser(),
+                "quick": prompt | ChatOpenAI(model="gpt-4.1-nano", logprobs=True) | StrOutputParser(),
                 "careful": careful | ChatOpenAI(model="gpt-5") | StrOutputParser(),
             },
             prices={"quick": Price(input=0.05, output=0.4), "careful": Price(input=1.25, output=10)},

@@ -79,7 +79,7 @@ class CascadeLLM(FunctionCallingLLM):
         from cascade_llamaindex import CascadeLLM
 
         Settings.llm = CascadeLLM(
-            [OpenAI(model="gpt-5-nano", logprobs=True), OpenAI(model="gpt-5")], policy="policy.json"
+            [OpenAI(model="gpt-4.1-nano", logprobs=True), OpenAI(model="gpt-5")], policy="policy.json"
         )
         index = SummaryIndex.from_documents([Document(text="The sky is blue.")])
         print(index.as_query_engine().query("What colour is the sky?"))

@@ -79,7 +79,7 @@ def calibrate(
         from cascade_core.calibration import RelativeQuality
         from cascade_llamaindex import CascadeLLM, calibrate
 
-        models = [OpenAI(model="gpt-5-nano", logprobs=True), OpenAI(model="gpt-5")]
+        models = [OpenAI(model="gpt-4.1-nano", logprobs=True), OpenAI(model="gpt-5")]
         prompts = [{"text": f"What is {n} + {n * n}?", "reference": str(n + n * n)} for n in range(40)]
         found = calibrate(models, prompts, "exact", RelativeQuality(0.98, of="gpt-5"))
         print(found.certificate)

@@ -34,7 +34,7 @@ def test_a_snippet_runs(snippet: str, openai_server: OpenAIServer, monkeypatch, 
     monkeypatch.setenv("OPENAI_API_BASE", openai_server.base_url)
     monkeypatch.setenv("OPENAI_API_KEY", "none")
     monkeypatch.chdir(tmp_path)
-    openai_server.models = {"gpt-5-nano": answering(0.7), "gpt-5": answering(1.0)}
+    openai_server.models = {"gpt-4.1-nano": answering(0.7), "gpt-5": answering(1.0)}
     exec(compile(snippet, "README.md", "exec"), {})
     assert openai_server.requests
 

@@ -49,7 +49,7 @@ async def test_the_snippets_run(
     monkeypatch.setenv("OPENAI_API_KEY", "none")
     monkeypatch.chdir(tmp_path)
     if documented is calibrate:
-        openai_server.models = {"gpt-5-nano": _adds, "gpt-5": _adds}
+        openai_server.models = {"gpt-4.1-nano": _adds, "gpt-5": _adds}
     snippets = python_snippets(inspect.getdoc(documented) or "")
     assert snippets
     namespace: dict[str, Any] = {}

@@ -48,8 +48,8 @@ def test_snippets_run(
     monkeypatch.setenv("OPENAI_API_BASE", openai_server.base_url)
     monkeypatch.setenv("OPENAI_API_KEY", "none")
     monkeypatch.chdir(tmp_path)
-    openai_server.models = {"gpt-5-nano": _adds, "gpt-5": _adds}
-    uncalibrated("gpt-5-nano", "gpt-5").save("policy.json")
+    openai_server.models = {"gpt-4.1-nano": _adds, "gpt-5": _adds}
+    uncalibrated("gpt-4.1-nano", "gpt-5").save("policy.json")
     found = python_snippets(inspect.getdoc(documented) or "")
     assert found
     namespace: dict[str, Any] = {}
