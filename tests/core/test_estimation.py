@@ -17,7 +17,7 @@ from cascade_core._json import decode, encode
 from cascade_core.calibration.table import AnswerTable
 from cascade_core.errors import CalibrationError, ConfigurationError, PolicyError
 from cascade_core.estimation import FittedEstimator, fit_estimator
-from cascade_core.estimation.agreement import KEYS, agreements, best_key
+from cascade_core.estimation.agreement import KEYS, agreements, best_comparison
 from cascade_core.estimation.answer import FIGURES, figures
 from cascade_core.estimation.costs import fit_costs
 from cascade_core.estimation.encoder import Encoder, as_embed
@@ -307,9 +307,9 @@ def test_any_answer_has_its_figures(text: str, logprobs: list[float]) -> None:
 
 def test_the_key_that_tells_most_is_found() -> None:
     table = sums(200)
-    found = best_key(table.answers, table.quality)
-    assert found is not None
-    assert found[0] in ("number", "short or number")
+    found = best_comparison(table.answers, table.quality)
+    assert found.key in ("number", "short or number")
+    assert best_comparison(table.answers, np.ones_like(table.quality)).seen is None
     letters = agreements([[Answer(text="(B)"), Answer(text="The answer is B."), None]], "choice")
     assert letters[0].tolist() == [[-1, 1, -1], [1, -1, -1], [-1, -1, -1]]
     assert set(KEYS) >= {"number", "choice", "words"}
