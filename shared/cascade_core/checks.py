@@ -60,7 +60,9 @@ class _Check(BaseModel):
         """
         unknown = [name for name in (*self.of, *self.models(self.of[0])) if name not in names]
         if unknown:
-            raise ConfigurationError(f"the check names the model {unknown[0]!r}: expected some of {list(names)}")
+            raise ConfigurationError(
+                f"the check names the model {unknown[0]!r}: expected some of {list(names)}"
+            )
         if set(names) <= set(self.of):
             raise ConfigurationError(
                 f"the check is of all models, {list(names)}: leave out the dearest, which what is saved is measured "
@@ -134,8 +136,8 @@ class Verification(_Check):
         of: names of the models whose answers are checked.
         by: name of the model that is asked.
         samples: how often it is asked about each answer.
-        question: what it is asked, with ``{question}`` and ``{answer}`` in it. It must ask for Yes or No. The question
-            is the query's text, of a chat the last message of the user's.
+        question: what it is asked, with ``{question}`` and ``{answer}`` in it; it must ask for Yes or No. For the
+            question stands the query's text, of a chat the last message of the user's.
 
     Example:
         >>> check = Verification(of=("small",), by="large", question="{question} Is {answer} right? Yes or No?")
@@ -186,15 +188,17 @@ class Checking:
         answer: what it answered.
     """
 
-    def __init__(self, check: SelfConsistency | Verification, model: str, query: Query, answer: Answer) -> None:
+    def __init__(
+        self, check: SelfConsistency | Verification, model: str, query: Query, answer: Answer
+    ) -> None:
         self.model = model
         self._check = check
         self._query = query
         self._answer = answer
         self._replies: list[Answer] = []
         # An answer without text (a tool call) leaves nothing to compare or to ask about.
-        prompt = check.prompt(query, answer) if answer.text.strip() else None
-        called = check.models(model) if answer.text.strip() else ()
+        called = check.models(model) if answer.text.strip() and not answer.parse_error else ()
+        prompt = check.prompt(query, answer) if called else None
         self.calls = tuple(Call(model=name, final=False, checks=model, prompt=prompt) for name in called)
         self._left = deque(self.calls)
 

@@ -30,6 +30,10 @@ Rules that hold for every strategy:
 - An answer that cannot be used (a structured answer that does not parse, or nothing at all) counts as a failure for
   planning, and is returned only if no other model has a better one.
 - The first call is always made, however tight the limits; later ones only within them.
+- A policy may have answers checked by further calls, which come as steps like any other (``Call.checks``). They are
+  made only where the next decision is still open: after a usable answer to a call that was not final, by models that
+  may be used for the query, and if the limits leave room for another model after them. A check that fails is
+  missing, and nothing else.
 """
 
 from __future__ import annotations
@@ -40,9 +44,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cascade_core.checks import Checking
 from cascade_core.errors import AllModelsFailedError, CascadeError
 from cascade_core.strategies import STOP
-from cascade_core.values import Answer, Call, CallRecord, DecisionRecord, Query, Stop, StopReason
+from cascade_core.values import Answer, Call, CallRecord, DecisionRecord, Query, Stop, StopReason, Usage
 
 if TYPE_CHECKING:
     from cascade_core.belief import Belief, BoolArray
@@ -69,6 +74,7 @@ class Episode:
         self._calls: list[CallRecord] = []
         self._expected: dict[str, Any] = {}
         self._calling: int | None = None
+        self._checking: Checking | None = None
         self._final = False
         self._known: Belief | None = None
         self._released: int | None = None
@@ -89,6 +95,9 @@ class Episode:
                 f"the outcome of the call to {self._names[self._calling]!r} is not known yet: "
                 "call observe(answer) or fail(error) before next()"
             )
+        if self._checking is not None and (check := self._checking.call) is not None:
+            self._calling = self._names.index(check.model)
+            return check
         if self._released is not None:
             return self._end(self._released, "released")
         belief = self._belief()
@@ -115,6 +124,9 @@ class Episode:
                 episode must stop with it.
         """
         model = self._take_call("observe")
+        if self._checking is not None:
+            self._observe_check(self._checking, model, answer)
+            return
         cost = self._policy.cost_of(model, answer)
         if cost is None and self._policy.priced:
             cost = float(self._costs[0, model])  # the provider did not say: book what was expected
@@ -124,9 +136,10 @@ class Episode:
         if usable:
             self._usable[0, model] = True
             self._answers += 1
-            self._evidence.observe(model, answer)
-            self._known = None
-            quality = float(self._belief().mean[0, model])
+            if self._policy.check is not None and not self._final:
+                self._checking = self._check_of(model, answer, cost)
+            if self._checking is None:
+                quality = self._hear(model, answer)
         else:
             self._unusable.append(model)
             self._allowed[0, model] = False
@@ -148,6 +161,14 @@ class Episode:
     def fail(self, error: BaseException) -> None:
         """Tell that the model called last raised ``error``. The episode goes on without that model."""
         model = self._take_call("fail")
+        if self._checking is not None:
+            self._checking.fail()
+            failed = CallRecord(
+                model=self._names[model], checks=self._checking.model, error=type(error).__name__
+            )
+            self._calls.append(failed)
+            self._conclude(self._checking)
+            return
         self._failures[self._names[model]] = error
         self._allowed[0, model] = False
         self._final = False
@@ -165,9 +186,16 @@ class Episode:
             raise CascadeError(
                 "the episode has not stopped yet: its record is complete after next() returned a Stop"
             )
-        dearest = int(self._first_costs[0].argmax())
+        costs = self._first_costs[0]
+        if self._policy.check is not None:  # a cheap model is not the dearest for being checked
+            checked = [bool(self._policy.check.models(name)) for name in self._names]
+            costs = np.where(checked, -np.inf, costs)
+        dearest = int(costs.argmax())
+        name = self._names[dearest]
         billed = [
-            call.cost for call in self._calls if call.model == self._names[dearest] and call.cost is not None
+            call.cost
+            for call in self._calls
+            if call.model == name and call.cost is not None and call.checks is None
         ]
         expected = float(self._first_costs[0, dearest]) if self._policy.priced else None
         return DecisionRecord(
@@ -179,12 +207,72 @@ class Episode:
             cost=self._spent,
             unit=self._policy.unit,
             usd_per_second=self._policy.usd_per_second or None,
-            reference_model=self._names[dearest],
+            reference_model=name,
             reference_cost=billed[0] if billed else expected,
             calibrated=self._policy.estimator.calibrated,
         )
 
+    # -- checking ------------------------------------------------------------------------------------------------
+
+    def _check_of(self, model: int, answer: Answer, cost: float | None) -> Checking | None:
+        """The check of an answer that has just come, if it has one that may be made."""
+        policy = self._policy
+        assert policy.check is not None
+        checking = Checking(policy.check, self._names[model], self._query, answer)
+        asked = {self._names.index(call.model) for call in checking.calls}
+        if not asked or not all(self._allowed[0, other] for other in asked):
+            return None
+        limits = policy.limits
+        calls = len(self._calls) + 1 + len(checking.calls)
+        if limits.max_calls is not None and calls >= limits.max_calls:
+            return None
+        if limits.max_cost is not None and policy.priced:
+            expected = sum(self._expected_check(call, cost) for call in checking.calls)
+            within = self._spent + expected + self._costs <= limits.max_cost
+            if not (within & self._allowed & ~self._usable).any():
+                return None
+        return checking
+
+    def _expected_check(self, call: Call, cost: float | None) -> float:
+        """What a check's call will cost: as much as the answer, or what its own prompt and a word in reply do."""
+        price = self._policy.models[self._names.index(call.model)].price
+        if call.prompt is None or price is None or self._policy.unit == "seconds":
+            return cost or 0.0
+        return price.dollars(Usage.estimated(len(call.prompt), "yes"))
+
+    def _observe_check(self, checking: Checking, model: int, reply: Answer) -> None:
+        reply = checking.take(reply)
+        cost = self._policy.cost_of(model, reply)
+        self._spent += cost or 0.0
+        self._calls.append(
+            CallRecord(
+                model=self._names[model],
+                checks=checking.model,
+                cost=cost,
+                billed=self._policy.billed(model, reply) if self._policy.usd_per_second else None,
+                usage=reply.usage,
+                latency=reply.latency,
+            )
+        )
+        if checking.call is None:
+            self._conclude(checking)
+
+    def _conclude(self, checking: Checking) -> None:
+        """Hear the answer with what its check came to, and put both on the record of the call that brought it."""
+        self._checking = None
+        answer = checking.checked
+        quality = self._hear(self._names.index(checking.model), answer)
+        place = next(n for n, call in enumerate(self._calls) if _answered_by(call, checking.model))
+        told = {"quality": quality, "check": answer.check}
+        self._calls[place] = self._calls[place].model_copy(update=told)
+
     # -- deciding ------------------------------------------------------------------------------------------------
+
+    def _hear(self, model: int, answer: Answer) -> float:
+        """Take an answer into the evidence; the quality that it is then believed to have."""
+        self._evidence.observe(model, answer)
+        self._known = None
+        return float(self._belief().mean[0, model])
 
     def _belief(self) -> Belief:
         """What is believed now: it changes with what is observed and with nothing else."""
@@ -227,7 +315,8 @@ class Episode:
     def _best(self, belief: Belief, open_: BoolArray) -> tuple[int, StopReason]:
         if self._answers:
             model = int(self._strategy.answer(belief, self._usable)[0])
-            if self._calls[-1].error is not None and not open_.any():
+            last = next(call for call in reversed(self._calls) if call.checks is None)
+            if last.error is not None and not open_.any():
                 return model, "failed"
             if open_.any():
                 return model, "good_enough"
@@ -253,6 +342,10 @@ class Episode:
             )
         model, self._calling = self._calling, None
         return model
+
+
+def _answered_by(call: CallRecord, model: str) -> bool:
+    return call.model == model and call.checks is None and call.error is None
 
 
 # There are few different steps, and they never change: each is made once.

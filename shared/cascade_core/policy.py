@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cascade_core._json import decode, encode
+from cascade_core.checks import AnswerCheck, SelfConsistency, Verification
 from cascade_core.draw import draw
 from cascade_core.episode import Episode
 from cascade_core.errors import ConfigurationError, PolicyError
@@ -64,6 +65,7 @@ class _File(BaseModel):
     unit: Unit
     usd_per_second: float = 0.0
     limits: Limits
+    check: AnswerCheck | None = None
     estimator: dict[str, Any]
     strategy: dict[str, Any]
     alternative: dict[str, Any] | None = None
@@ -86,11 +88,14 @@ class Policy:
         unit: what costs are counted in: US dollars or seconds.
         usd_per_second: price of time that is in costs in US dollars: what a second of waiting is worth.
         limits: hard limits on one query.
+        check: how answers are checked by further calls before it is decided whether to go on
+            (:mod:`cascade_core.checks`); None: not at all.
         provenance: where the policy comes from, as plain JSON values.
         certificate: what the policy promises on new data, as plain JSON values.
 
     Raises:
-        ConfigurationError: no models, one model, or two with one name; a price of time that is no price.
+        ConfigurationError: no models, one model, or two with one name; a price of time that is no price; a check
+            that names other models, or all.
     """
 
     models: tuple[ModelSpec, ...]
@@ -101,21 +106,27 @@ class Policy:
     unit: Unit = "usd"
     usd_per_second: float = 0.0
     limits: Limits = field(default_factory=Limits)
+    check: SelfConsistency | Verification | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
     certificate: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        """Check the models' names and the price of time."""
+        """Check the models' names, the price of time and the check."""
         check_names(self.names)
         check_price_of_time(self.usd_per_second, self.unit)
+        if self.check is not None:
+            self.check.fit_for(self.names)
 
     @classmethod
-    def uncalibrated(cls, models: Sequence[ModelSpec]) -> Policy:
+    def uncalibrated(
+        cls, models: Sequence[ModelSpec], *, check: SelfConsistency | Verification | None = None
+    ) -> Policy:
         """The default while nothing has been fitted: a cascade in the order given, cheapest first.
 
         A model's answer is kept if it looks sure of itself: the geometric mean of its token probabilities is
         at least 0.8, or, where the provider returns no log-probabilities, it is neither empty, cut off, nor a
-        refusal. Nothing is promised about quality or cost until a policy is fitted.
+        refusal. With a ``check``, what that comes to takes the place of the token probabilities. Nothing is promised
+        about quality or cost until a policy is fitted.
         """
         priced = all(model.price is not None for model in models)
         return cls(
@@ -123,6 +134,7 @@ class Policy:
             estimator=Uncalibrated(prices=tuple(model.price for model in models)),
             strategy=ThresholdCascade(threshold=0.8),
             unit="usd" if priced else "seconds",
+            check=check,
         )
 
     @cached_property
@@ -225,6 +237,7 @@ class Policy:
             unit=self.unit,
             usd_per_second=self.usd_per_second,
             limits=self.limits,
+            check=self.check,
             estimator={"name": self.estimator.name, **self.estimator.to_dict()},
             strategy=self.strategy.to_dict(),
             alternative=None if self.alternative is None else self.alternative.to_dict(),
@@ -235,6 +248,7 @@ class Policy:
         plain = {name: encode(getattr(file, name)) for name in _File.model_fields}
         plain["models"] = [model.model_dump(mode="json") for model in file.models]
         plain["limits"] = file.limits.model_dump(mode="json")
+        plain["check"] = None if file.check is None else file.check.model_dump(mode="json")
         return json.dumps(plain, indent=1, allow_nan=False)
 
     @classmethod
@@ -272,6 +286,7 @@ class Policy:
                 unit=file.unit,
                 usd_per_second=file.usd_per_second,
                 limits=file.limits,
+                check=file.check,
                 provenance=file.provenance,
                 certificate=file.certificate,
             )

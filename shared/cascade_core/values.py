@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+_CHARS_PER_TOKEN = 4.0
+
 
 class _Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
@@ -24,6 +26,19 @@ class Usage(_Value):
     input_tokens: int = Field(ge=0)
     output_tokens: int = Field(ge=0)
     cached_input_tokens: int = Field(default=0, ge=0)
+
+    @classmethod
+    def estimated(cls, sent_chars: int, text: str) -> Usage:
+        """What a call took about, at four characters a token, where the provider does not say.
+
+        Example:
+            >>> Usage.estimated(20, "Paris").output_tokens
+            2
+        """
+        return cls(
+            input_tokens=round(sent_chars / _CHARS_PER_TOKEN) + 1,
+            output_tokens=round(len(text) / _CHARS_PER_TOKEN) + 1,
+        )
 
 
 class Price(_Value):
@@ -74,6 +89,22 @@ class Query(_Value):
         return len(self.text) if self.prompt_chars is None else self.prompt_chars
 
 
+class CheckCall(_Value):
+    """One call that checking an answer took.
+
+    Attributes:
+        model: the model that was called.
+        usage: tokens; estimated where the provider does not report them.
+        latency: seconds the call took.
+        cost: what it cost in US dollars, where its price is known.
+    """
+
+    model: str
+    usage: Usage | None = None
+    latency: float | None = Field(default=None, ge=0)
+    cost: float | None = Field(default=None, ge=0)
+
+
 class Answer(_Value):
     """What one model returned, as the estimators see it.
 
@@ -86,6 +117,8 @@ class Answer(_Value):
         finish_reason: ``"stop"``, ``"length"``, ``"tool_calls"``, …, as the provider says it.
         parse_error: whether a structured answer could not be parsed.
         tool_calls: number of tool calls in the answer.
+        check: what a check of the answer came to (:mod:`cascade_core.checks`), in [0, 1]; None without one.
+        check_calls: the calls that the check took. In ``usage`` and ``latency`` they are not.
     """
 
     text: str
@@ -96,17 +129,41 @@ class Answer(_Value):
     finish_reason: str | None = None
     parse_error: bool = False
     tool_calls: int = Field(default=0, ge=0)
+    check: float | None = Field(default=None, ge=0, le=1)
+    check_calls: tuple[CheckCall, ...] = ()
+
+    @property
+    def check_dollars(self) -> float:
+        """US dollars that checking the answer cost."""
+        return sum(call.cost or 0.0 for call in self.check_calls)
+
+    @property
+    def check_seconds(self) -> float:
+        """Seconds that checking the answer took."""
+        return sum(call.latency or 0.0 for call in self.check_calls)
+
+    @property
+    def seconds(self) -> float | None:
+        """Seconds until the answer was there and checked."""
+        return None if self.latency is None else self.latency + self.check_seconds
 
 
 class Call(_Value):
     """Step: run this model next.
 
-    ``final`` says that the episode stops after this call whatever it returns. A driver may then stream the
-    answer live, and says so by ``observe(answer, released=True)``.
+    Attributes:
+        model: the model.
+        final: the episode stops after this call whatever it returns. A driver may then stream the answer live, and
+            says so by ``observe(answer, released=True)``.
+        checks: the call is no attempt at an answer but checks that of this model; what it returns is told to the
+            episode like any other and shown to nobody. None for a call for an answer.
+        prompt: what to send, as a text by itself; None for what the user sent.
     """
 
     model: str
     final: bool
+    checks: str | None = None
+    prompt: str | None = Field(default=None, repr=False)
 
 
 StopReason = Literal["good_enough", "exhausted", "limit", "released", "failed"]
@@ -129,12 +186,16 @@ class CallRecord(_Value):
 
     ``billed`` is the part of ``cost`` that is money, US dollars, where time is the other; else None.
     ``error`` is the type of the exception raised, or why the answer could not be used; never its message.
+    ``checks`` marks a call that checked the answer of the model it names; ``check``, of an answer, is what that came
+    to. The expected cost of a call includes that of the check it leads to, where the policy was fitted with one.
     """
 
     model: str
-    expected_quality: float
+    checks: str | None = None
+    expected_quality: float | None = None
     expected_cost: float | None = None
     quality: float | None = None
+    check: float | None = None
     cost: float | None = None
     billed: float | None = None
     usage: Usage | None = None
@@ -150,8 +211,8 @@ class DecisionRecord(_Value):
         strategy: name of the strategy that decided.
         model: whose answer was returned.
         reason: why it stopped there.
-        calls: every call in order, failed ones included.
-        cost: sum over the calls, rejected drafts included.
+        calls: every call in order, failed ones and those of checks included.
+        cost: sum over the calls, rejected drafts and checks included.
         unit: unit of all costs: ``"usd"`` or ``"seconds"``.
         usd_per_second: price of time in the costs; None where they are money or time alone.
         reference_model: the dearest model.
@@ -174,8 +235,8 @@ class DecisionRecord(_Value):
 
     @property
     def models(self) -> tuple[str, ...]:
-        """Names of the models run, in order."""
-        return tuple(call.model for call in self.calls)
+        """Names of the models run for an answer, in order."""
+        return tuple(call.model for call in self.calls if call.checks is None)
 
     def payload(self) -> dict[str, Any]:
         """Plain JSON-compatible dictionary, as put into a message's metadata."""

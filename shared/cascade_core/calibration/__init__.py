@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 from cascade_core._lazy import lazily
 
 if TYPE_CHECKING:
+    from cascade_core.calibration.asking import Ask
     from cascade_core.calibration.certificate import Bound, Certificate
     from cascade_core.calibration.checking import Check, Checked, check, check_served
-    from cascade_core.calibration.collection import Ask, Collection, Plan, Progress, acollect, collect, plan
+    from cascade_core.calibration.collection import Collection, Plan, Progress, acollect, collect, plan
     from cascade_core.calibration.evaluation import Evaluation, evaluate
     from cascade_core.calibration.fitting import Fit, Frontier, Line, fit, join
     from cascade_core.calibration.job import Calibration, acalibrate, calibrate, calibrate_table
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = lazily(
     __name__,
     {
+        "cascade_core.calibration.asking": ("Ask",),
         "cascade_core.calibration.certificate": (
             "Bound",
             "Certificate",
@@ -53,7 +55,6 @@ __getattr__, __dir__ = lazily(
             "check_served",
         ),
         "cascade_core.calibration.collection": (
-            "Ask",
             "Collection",
             "Plan",
             "Progress",

@@ -11,7 +11,7 @@ import numpy as np
 from cascade_core.belief import FloatArray
 from cascade_core.calibration.bounds import lower_mean, lower_ratio, upper_mean, upper_ratio
 from cascade_core.calibration.certificate import LEAST_PROMPTS, Certificate, certificate_of
-from cascade_core.calibration.replay import complete, sample, unseen
+from cascade_core.calibration.replay import as_counted, sample, unseen
 from cascade_core.calibration.table import AnswerTable
 from cascade_core.errors import CalibrationError
 from cascade_core.policy import Policy
@@ -65,7 +65,7 @@ def check(policy: Policy, table: AnswerTable) -> Check:
         CalibrationError: the policy has no certificate, or too few queries are new and complete.
     """
     promised = _promised(policy)
-    new = sample(policy, unseen(policy, complete(table.with_time(policy.usd_per_second), policy.names)))
+    new = sample(policy, unseen(policy, as_counted(policy, table)))
     k = new.models.index(promised.reference)
     reference_quality, reference_cost = new.single_quality[:, k], new.single_cost[:, k]
     most = max(promised.most_cost, new.most_cost)

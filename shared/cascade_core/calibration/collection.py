@@ -15,23 +15,28 @@ A rerun goes on where the last run stopped, however that was.
 from __future__ import annotations
 
 import asyncio
-import inspect
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
+from cascade_core.calibration.asking import Ask, aasked, asked, is_async, with_checks
 from cascade_core.calibration.prompts import Prompt, checked_prompts
-from cascade_core.calibration.store import Store, estimated_usage, fingerprint, input_tokens
+from cascade_core.calibration.store import (
+    Store,
+    dollars,
+    estimated_usage,
+    fingerprint,
+    input_tokens,
+    repriced,
+)
 from cascade_core.calibration.table import AnswerTable
+from cascade_core.checks import SelfConsistency, Verification
 from cascade_core.errors import CalibrationError, ConfigurationError
 from cascade_core.policy import check_names
 from cascade_core.values import Answer, Price, Query, Usage
-
-Ask = Callable[[Prompt], Answer | Awaitable[Answer]]
-"""A model: returns the answer to a prompt, or an awaitable of it."""
 
 _OUTPUT_TOKENS = 200
 
@@ -102,18 +107,20 @@ def plan(
     *,
     prices: Mapping[str, Price | None] | None = None,
     parameters: Mapping[str, Mapping[str, Any]] | None = None,
+    check: SelfConsistency | Verification | None = None,
 ) -> Plan:
-    """Calls that :func:`collect` would make now, and what they will cost about.
+    """Answers that :func:`collect` would ask for now, and what they and their checks will cost about.
 
     Input is taken as four characters a token, output as what the model's answers in the store have on average, or
     200 tokens.
     """
     queries = checked_prompts(prompts)
+    models = tuple(models)
+    keys = answer_keys(models, parameters, check)
     calls: dict[str, int] = {}
     dollars: dict[str, float | None] = {}
     for model in models:
-        name = fingerprint((parameters or {}).get(model))
-        job = _Job.open(model, queries, store, (prices or {}).get(model), name)
+        job = _Job.open(model, queries, store, prices or {}, keys[model], check)
         calls[model] = len(job.todo)
         dollars[model] = job.expected()
     return Plan(calls, dollars)
@@ -130,6 +137,8 @@ def collect(
     max_spend: float | None = None,
     max_failures: int = 5,
     progress: Callable[[Progress], None] | bool = False,
+    check: SelfConsistency | Verification | None = None,
+    verifiers: Mapping[str, Ask] | None = None,
 ) -> Collection:
     """Collect the answers of models to prompts.
 
@@ -142,7 +151,10 @@ def collect(
         concurrency: calls at a time, for each model or by name.
         max_spend: most US dollars that this run may cost, by expected costs of the calls in flight.
         max_failures: failures of one model in a row after which the run stops.
-        progress: called after every call; True shows a bar.
+        progress: called after every answer; True shows a bar.
+        check: how answers are checked (:mod:`cascade_core.checks`). An answer and its check are kept together, once
+            both are there, and counted as one call.
+        verifiers: the models that a verification asks, sending a prompt's text as it is; None for ``models``.
 
     Returns:
         What was collected. A prompt that a model failed on has no answer of it; the next run tries again.
@@ -162,6 +174,8 @@ def collect(
         max_spend=max_spend,
         max_failures=max_failures,
         progress=progress,
+        check=check,
+        verifiers=verifiers,
     )
     return run_blocking(work)
 
@@ -177,6 +191,8 @@ async def acollect(
     max_spend: float | None = None,
     max_failures: int = 5,
     progress: Callable[[Progress], None] | bool = False,
+    check: SelfConsistency | Verification | None = None,
+    verifiers: Mapping[str, Ask] | None = None,
 ) -> Collection:
     """:func:`collect` for a running event loop."""
     check_names(tuple(models))
@@ -187,13 +203,15 @@ async def acollect(
         raise ConfigurationError(
             f"max_spend needs the price of every model, and {unpriced[0]!r} has none: pass it in prices"
         )
-    names = {model: fingerprint((parameters or {}).get(model)) for model in models}
+    if check is not None:
+        check.fit_for(tuple(models))
+    asks, names = with_checks(models, check, verifiers), answer_keys(models, parameters, check)
     with store.collecting():
         store.add_prompts(queries)
-        jobs = [_Job.open(model, queries, store, prices.get(model), names[model]) for model in models]
+        jobs = [_Job.open(model, queries, store, prices, names[model], check) for model in models]
         run = _Run(store, jobs, max_spend, max_failures)
         with _reporter(progress) as report:
-            await run.all(models, concurrency, report)
+            await run.all(asks, concurrency, report)
     found = [model for model in models if store.answered(model, parameters=names[model])]
     if len(found) < len(models):
         missing = next(model for model in models if model not in found)
@@ -208,9 +226,24 @@ async def acollect(
     )
 
 
-def is_async(ask: Ask) -> bool:
-    """Whether a model is an async function, which runs in the event loop; others get a thread."""
-    return inspect.iscoroutinefunction(ask) or inspect.iscoroutinefunction(type(ask).__call__)
+def answer_keys(
+    models: Iterable[str],
+    parameters: Mapping[str, Mapping[str, Any]] | None,
+    check: SelfConsistency | Verification | None,
+) -> dict[str, str]:
+    """Fingerprint of each model's parameters; the check of its answers, and whom that asks, are part of them."""
+    given = {model: dict((parameters or {}).get(model) or {}) for model in models}
+    keys = {}
+    for model, own in given.items():
+        checkers = () if check is None else check.models(model)
+        if check is not None and checkers:
+            own = {
+                **own,
+                "check": check.model_dump(mode="json", exclude={"of"}),
+                "checkers": {name: given.get(name) for name in checkers},
+            }
+        keys[model] = fingerprint(own)
+    return keys
 
 
 def run_blocking(work: Coroutine[Any, Any, T]) -> T:
@@ -229,26 +262,40 @@ class _Job:
 
     model: str
     parameters: str
-    price: Price | None
+    prices: Mapping[str, Price | None]
+    checkers: tuple[str, ...]  # models called to check an answer
     todo: deque[Prompt]
     input_tokens: int
     more_input_tokens: float = 0.0  # that a call takes on average beyond a quarter of its prompt's characters
     output_tokens: float = _OUTPUT_TOKENS
+    check_dollars: float = 0.0
     seen: int = 0
     failed: int = 0
     failed_in_a_row: int = 0
     last_error: BaseException | None = None
 
+    @property
+    def price(self) -> Price | None:
+        """The model's price."""
+        return self.prices.get(self.model)
+
     @classmethod
     def open(
-        cls, model: str, prompts: list[Prompt], store: Store, price: Price | None, parameters: str
+        cls,
+        model: str,
+        prompts: list[Prompt],
+        store: Store,
+        prices: Mapping[str, Price | None],
+        parameters: str,
+        check: SelfConsistency | Verification | None,
     ) -> _Job:
         """Look up what is answered already."""
         answered = store.answered(model, parameters=parameters)
         todo = deque(prompt for prompt in prompts if prompt.key not in answered)
-        job = cls(model, parameters, price, todo, input_tokens=sum(map(input_tokens, todo)))
-        if answered and price is not None:
-            table = store.table([model], parameters={model: parameters})
+        checkers = () if check is None else check.models(model)
+        job = cls(model, parameters, prices, checkers, todo, input_tokens=sum(map(input_tokens, todo)))
+        if answered and job.price is not None:
+            table = store.table([model], parameters={model: parameters}, prices=prices)
             for query, (answer,) in zip(table.queries, table.answers, strict=True):
                 if answer is not None:
                     job.learn(query, answer)
@@ -262,7 +309,11 @@ class _Job:
 
     def cost(self, prompt: Prompt, answer: Answer) -> float | None:
         """What a call cost."""
-        return None if self.price is None else self.price.dollars(estimated_usage(prompt, answer))
+        return None if self.price is None else dollars(prompt, answer, self.price)
+
+    def priced(self, answer: Answer) -> Answer:
+        """The answer, with what the calls that checked it cost."""
+        return repriced(answer, self.prices)
 
     def expected(self) -> float | None:
         """What all calls that are left will cost."""
@@ -279,6 +330,7 @@ class _Job:
         more = usage.input_tokens - input_tokens(query)
         self.more_input_tokens += (more - self.more_input_tokens) / self.seen
         self.output_tokens += (usage.output_tokens - self.output_tokens) / self.seen
+        self.check_dollars += (answer.check_dollars - self.check_dollars) / self.seen
 
     def _dollars(self, input_tokens: int, calls: int) -> float | None:
         if self.price is None:
@@ -287,7 +339,10 @@ class _Job:
             input_tokens=max(round(input_tokens + calls * self.more_input_tokens), 0),
             output_tokens=round(calls * self.output_tokens),
         )
-        return self.price.dollars(usage)
+        checks = calls * self.check_dollars
+        if not self.seen:  # as if each call of the check took what the answer takes
+            checks = sum(price.dollars(usage) for name in self.checkers if (price := self.prices.get(name)))
+        return self.price.dollars(usage) + checks
 
 
 @dataclass
@@ -366,7 +421,7 @@ class _Run:
             self.in_flight += expected
             try:
                 if is_async(ask):
-                    answer = await _timed(ask, prompt)
+                    answer = job.priced(await aasked(ask, prompt))
                     await loop.run_in_executor(commits, self._keep, job, prompt, answer)
                 else:
                     answer = await loop.run_in_executor(calls, self._ask_and_keep, job, ask, prompt)
@@ -389,11 +444,7 @@ class _Run:
             report(self._progress(total))
 
     def _ask_and_keep(self, job: _Job, ask: Ask, prompt: Prompt) -> Answer:
-        began = time.perf_counter()
-        answer = ask(prompt)
-        if inspect.isawaitable(answer):
-            answer = asyncio.run(_awaited(answer))
-        answer = _checked(answer, time.perf_counter() - began)
+        answer = job.priced(asked(ask, prompt))
         self._keep(job, prompt, answer)
         return answer
 
@@ -413,24 +464,6 @@ class _Run:
             expected=self.spent + self.in_flight + sum(known) if len(known) == len(left) else None,
             seconds=time.monotonic() - self.began,
         )
-
-
-async def _timed(ask: Ask, prompt: Prompt) -> Answer:
-    began = time.perf_counter()
-    answer = ask(prompt)
-    if inspect.isawaitable(answer):
-        answer = await answer
-    return _checked(answer, time.perf_counter() - began)
-
-
-async def _awaited(answer: Awaitable[Answer]) -> Answer:
-    return await answer
-
-
-def _checked(answer: object, seconds: float) -> Answer:
-    if not isinstance(answer, Answer):
-        raise TypeError(f"the model returned {type(answer).__name__}, expected a cascade_core.Answer")
-    return answer if answer.latency is not None else answer.model_copy(update={"latency": seconds})
 
 
 def _reporter(progress: Callable[[Progress], None] | bool) -> Any:

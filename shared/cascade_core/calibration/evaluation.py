@@ -9,7 +9,7 @@ import numpy as np
 
 from cascade_core.belief import FloatArray
 from cascade_core.calibration.fitting import Line
-from cascade_core.calibration.replay import complete, estimates_of, replayed
+from cascade_core.calibration.replay import as_counted, estimates_of, replayed
 from cascade_core.calibration.table import AnswerTable
 from cascade_core.evaluation.frontier import area, hull
 from cascade_core.policy import Policy
@@ -52,13 +52,11 @@ class Evaluation:
 
     @property
     def _single(self) -> tuple[FloatArray, FloatArray]:
-        return self.table.cost.mean(axis=0), self.table.quality.mean(axis=0)
+        return self.table.alone.mean(axis=0), self.table.quality.mean(axis=0)
 
     def summary(self) -> dict[str, Any]:
         """The means, as plain JSON values."""
-        singles = zip(
-            self.table.models, self.table.cost.mean(axis=0), self.table.quality.mean(axis=0), strict=True
-        )
+        singles = zip(self.table.models, *self._single, strict=True)
         return {
             "queries": len(self.table),
             "unit": self.table.unit,
@@ -78,7 +76,7 @@ def evaluate(policy: Policy, table: AnswerTable) -> Evaluation:
     Raises:
         CalibrationError: the table lacks a model of the policy, or has no query with all qualities and costs.
     """
-    table = complete(table.with_time(policy.usd_per_second), policy.names)
+    table = as_counted(policy, table)
     estimates = estimates_of(policy.estimator, table)
     outcome, quality, cost = replayed(policy, table)
     strategies = {strategy.name: strategy for strategy in (*candidates(), policy.strategy)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +13,8 @@ import cascade_core
 from cascade_core.belief import FloatArray, IntArray
 from cascade_core.calibration.table import AnswerTable
 from cascade_core.calibration.targets import Budget, Quality, RelativeQuality, Savings, Target
-from cascade_core.errors import CalibrationError, ConfigurationError, PolicyError
+from cascade_core.checks import SelfConsistency, Verification
+from cascade_core.errors import CalibrationError, ConfigurationError, InfeasibleTargetError, PolicyError
 from cascade_core.estimation.fitted import FittedEstimator
 from cascade_core.estimation.fitting import fit_estimator
 from cascade_core.estimation.joining import add_model
@@ -23,7 +25,7 @@ from cascade_core.policy import Limits, ModelSpec, Policy, check_names
 from cascade_core.pricing import prices_of
 from cascade_core.simulate import Outcome, simulate
 from cascade_core.strategies import STRATEGIES, Strategy
-from cascade_core.tuning import Curve, Tuned, candidates, trace, tune_curves
+from cascade_core.tuning import Curve, Tuned, candidates, choose, trace, tune_curves
 from cascade_core.values import Price
 
 FEWEST = 30
@@ -111,6 +113,7 @@ def fit(
     own: OwnSignals | None = None,
     prices: Mapping[str, Price] | None = None,
     limits: Limits | None = None,
+    check: SelfConsistency | Verification | None = None,
     holdout: float = 0.3,
     seed: int = 0,
 ) -> Fit:
@@ -126,14 +129,66 @@ def fit(
         own: an estimator of the user's own, likewise.
         prices: price by model name, to book calls; list prices by name where there is none.
         limits: hard limits on one query, kept in the policy.
+        check: how the table's answers were checked (:mod:`cascade_core.checks`). Two policies are fitted, with it and
+            without, and the check is kept only if it is worth what it costs: if the policy is better at equal cost by
+            more than a standard error, on queries that the choice between them had not seen. Costs with a check are
+            an upper bound, as an answer is checked here always and in service only if that may change a decision.
         holdout: share of the queries that is held out.
         seed: of the split and the folds; the same table and seed give the same policy.
 
     Raises:
-        CalibrationError: fewer than 30 queries are complete.
-        ConfigurationError: an unknown strategy, or a target that names an unknown model.
+        CalibrationError: fewer than 30 queries are complete, or a check is given and no answer was checked.
+        ConfigurationError: an unknown strategy, or a target or check that names an unknown model.
         InfeasibleTargetError: no strategy reaches the target; says the best that can be had and at what price.
     """
+    options: dict[str, Any] = {
+        "strategy": strategy,
+        "embedding": embedding,
+        "own": own,
+        "prices": prices,
+        "limits": limits,
+        "holdout": holdout,
+        "seed": seed,
+    }
+    without = _fit(table.unchecked(), target, None, **options)
+    if check is None:
+        return without
+    check.fit_for(table.models)
+    if not table.checked:
+        raise CalibrationError(
+            f"no answer of {list(check.of)} was checked: collect answers with the same check, or fit without it"
+        )
+    with suppress(InfeasibleTargetError):  # a budget may be too small for checks
+        checked = _fit(table, target, check, **options)
+        pair = [_curve(without), _curve(checked)]
+        if choose(pair, [without.tuned.cost, checked.tuned.cost]) is pair[1]:
+            return _noting(checked, "kept")
+    return _noting(without, "left out, as it was not worth what it costs")
+
+
+def _curve(fitted: Fit) -> Curve:
+    """What the strategy that was chosen does at every value of its knob."""
+    return next(curve for curve in fitted.curves if curve.strategy.name == fitted.tuned.strategy.name)
+
+
+def _noting(fitted: Fit, check: str) -> Fit:
+    policy = fitted.policy
+    return replace(fitted, policy=replace(policy, provenance={**policy.provenance, "check": check}))
+
+
+def _fit(
+    table: AnswerTable,
+    target: Target,
+    check: SelfConsistency | Verification | None,
+    *,
+    strategy: str | Strategy,
+    embedding: object,
+    own: OwnSignals | None,
+    prices: Mapping[str, Price] | None,
+    limits: Limits | None,
+    holdout: float,
+    seed: int,
+) -> Fit:
     check_names(table.models)
     if not 0 < holdout < 1:
         raise ConfigurationError(f"holdout is {holdout}, expected a share between 0 and 1")
@@ -167,6 +222,7 @@ def fit(
         unit=table.unit,
         usd_per_second=table.usd_per_second,
         limits=limits or Limits(),
+        check=check,
         provenance=_provenance(table, target, fitted, held_out, tuned, seed),
     )
     estimates = estimation.estimator.estimates(held_out)
@@ -225,7 +281,7 @@ def resolve(target: Target, table: AnswerTable) -> tuple[float | None, float | N
         quality = table.quality.mean(axis=0)
         return None, target.ratio * float(quality[_model(target.of, table, int(quality.argmax()))])
     if isinstance(target, Savings):
-        cost = table.cost.mean(axis=0)
+        cost = table.alone.mean(axis=0)
         return (1 - target.share) * float(cost[_model(target.of, table, int(cost.argmax()))]), None
     raise ConfigurationError(
         f"target is {target!r}: expected Budget, Quality, RelativeQuality or Savings, such as Budget(0.002)"
@@ -295,7 +351,7 @@ def _frontier(estimates: SignalEstimates, table: AnswerTable, outcome: Outcome) 
     return Frontier(
         lines=tuple(lines),
         models=table.models,
-        model_cost=table.cost.mean(axis=0),
+        model_cost=table.alone.mean(axis=0),
         model_quality=table.quality.mean(axis=0),
         cost=float(outcome.cost.mean()),
         quality=float(outcome.quality.mean()),

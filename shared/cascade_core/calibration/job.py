@@ -9,15 +9,17 @@ from typing import Any, Literal
 
 import numpy as np
 
+from cascade_core.calibration.asking import Ask
 from cascade_core.calibration.certificate import Certificate, Terms, certify
-from cascade_core.calibration.collection import Ask, Progress, acollect, run_blocking
+from cascade_core.calibration.collection import Progress, acollect, answer_keys, run_blocking
 from cascade_core.calibration.fitting import Fit, Frontier, fit
 from cascade_core.calibration.prompts import checked_prompts
 from cascade_core.calibration.replay import complete, estimates_of, mark, sample
 from cascade_core.calibration.scoring import as_scorer, score_table
-from cascade_core.calibration.store import GIVEN, Store, fingerprint
+from cascade_core.calibration.store import GIVEN, Store
 from cascade_core.calibration.table import AnswerTable
 from cascade_core.calibration.targets import Budget, RelativeQuality, Savings, Target
+from cascade_core.checks import SelfConsistency, Verification
 from cascade_core.policy import Policy
 from cascade_core.pricing import check_price_of_time, prices_of
 from cascade_core.tuning import Curve, choose
@@ -73,6 +75,8 @@ def calibrate(
     usd_per_second: float = 0.0,
     confidence: float = 0.95,
     guarantee: bool = True,
+    check: SelfConsistency | Verification | None = None,
+    verifiers: Mapping[str, Ask] | None = None,
     **options: Any,
 ) -> Calibration:
     """Collect, score, fit and certify.
@@ -94,6 +98,10 @@ def calibrate(
             plus this for every second. ``max_spend`` is about dollars that are paid and leaves it out.
         confidence: of the certificate.
         guarantee: as of :func:`calibrate_table`.
+        check: how answers are checked by further calls (:mod:`cascade_core.checks`). What that costs is part of what
+            the checked models' answers cost and counts against ``max_spend``; the policy has the check if it is worth
+            it, as of :func:`~cascade_core.calibration.fit`.
+        verifiers: the models that a verification asks, sending a prompt's text as it is; None for ``models``.
         **options: of :func:`~cascade_core.calibration.fit`: ``strategy``, ``embedding``, ``own``, ``limits``,
             ``holdout``, ``seed``.
 
@@ -117,6 +125,8 @@ def calibrate(
             usd_per_second=usd_per_second,
             confidence=confidence,
             guarantee=guarantee,
+            check=check,
+            verifiers=verifiers,
             **options,
         )
     )
@@ -138,6 +148,8 @@ async def acalibrate(
     usd_per_second: float = 0.0,
     confidence: float = 0.95,
     guarantee: bool = True,
+    check: SelfConsistency | Verification | None = None,
+    verifiers: Mapping[str, Ask] | None = None,
     **options: Any,
 ) -> Calibration:
     """:func:`calibrate` for a running event loop."""
@@ -157,8 +169,10 @@ async def acalibrate(
             concurrency=concurrency,
             max_spend=max_spend,
             progress=progress,
+            check=check,
+            verifiers=verifiers,
         )
-        names = {model: fingerprint((parameters or {}).get(model)) for model in models}
+        names = answer_keys(models, parameters, check)
         table = opened.table(list(models), parameters=names, prompts=queries, prices=known, unit=unit)
         most = concurrency if isinstance(concurrency, int) else max(concurrency.values(), default=8)
         scored = await score_table(
@@ -175,6 +189,7 @@ async def acalibrate(
         guarantee=guarantee,
         remarks=scoring.remarks(),
         prices=own,
+        check=check,
         **options,
     )
 
@@ -200,7 +215,7 @@ def calibrate_table(
             *bound* reaches the target. Where none does, and without a guarantee, the tuned policy is taken, which
             reaches the target on average, and the certificate says what is certain.
         remarks: kept in the result and in the policy.
-        **options: of :func:`~cascade_core.calibration.fit`.
+        **options: of :func:`~cascade_core.calibration.fit`, such as the ``check`` that the table's answers had.
 
     Raises:
         CalibrationError: fewer than 30 complete queries, or qualities outside [0, 1].
@@ -213,13 +228,13 @@ def calibrate_table(
         True
     """
     fitted = fit(table, target, **options)
-    whole = complete(table, fitted.policy.names)
+    whole = complete(table if fitted.policy.check else table.unchecked(), fitted.policy.names)
     ids = set(fitted.held_out.ids)
     rows = np.array([n for n, key in enumerate(whole.ids) if key in ids])
     reference = _reference(target, fitted.held_out)
     policies = [fitted.policy]
     if guarantee:
-        alone = float(np.delete(whole.cost[:, whole.models.index(reference)], rows).mean())
+        alone = float(np.delete(whole.alone[:, whole.models.index(reference)], rows).mean())
         policies = [*careful_versions(fitted.policy, fitted.curves, target, alone), fitted.policy]
     estimates = estimates_of(fitted.policy.estimator, whole)
     samples = [sample(policy, whole, rows, estimates) for policy in policies]
@@ -277,5 +292,5 @@ def _reference(target: Target, table: AnswerTable) -> str:
     if isinstance(target, (RelativeQuality, Savings)) and target.of is not None:
         return target.of
     if isinstance(target, Savings):
-        return table.models[int(table.cost.mean(axis=0).argmax())]
+        return table.models[int(table.alone.mean(axis=0).argmax())]
     return table.models[int(table.quality.mean(axis=0).argmax())]

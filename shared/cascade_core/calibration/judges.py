@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from cascade_core.calibration.collection import Ask, is_async
+from cascade_core.calibration.asking import Ask, aasked
 from cascade_core.calibration.prompts import Prompt
 from cascade_core.calibration.scorers import Case, Scorer, digest
 from cascade_core.errors import CalibrationError
@@ -157,10 +155,4 @@ class Evaluator(Scorer):
 
 
 async def _said(ask: Ask, text: str) -> str:
-    prompt = Prompt(text=text)
-    if is_async(ask):
-        given = ask(prompt)
-    else:
-        given = await asyncio.to_thread(ask, prompt)
-    answer = await given if inspect.isawaitable(given) else given
-    return answer.text
+    return (await aasked(ask, Prompt(text=text))).text

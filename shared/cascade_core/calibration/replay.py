@@ -74,6 +74,22 @@ def complete(table: AnswerTable, models: tuple[str, ...]) -> AnswerTable:
     return chosen.subset(rows)
 
 
+def as_counted(policy: Policy, table: AnswerTable) -> AnswerTable:
+    """The complete queries, with costs as the policy counts them: time in them or not, checks of answers or not.
+
+    Raises:
+        CalibrationError: as of :func:`complete`, or the policy checks answers and no answer of the table was checked.
+    """
+    if policy.check is None:
+        table = table.unchecked()
+    elif not table.checked:
+        raise CalibrationError(
+            f"this policy checks the answers of {list(policy.check.of)}, and no answer of the table was checked: "
+            "collect answers with check=policy.check"
+        )
+    return complete(table.with_time(policy.usd_per_second), policy.names)
+
+
 def replayed(
     policy: Policy, table: AnswerTable, estimates: Estimates | None = None
 ) -> tuple[Outcome, FloatArray, FloatArray]:
@@ -114,7 +130,7 @@ def sample(
         quality=quality[rows],
         cost=cost[rows],
         single_quality=table.quality[rows],
-        single_cost=table.cost[rows],
+        single_cost=table.alone[rows],
         models=table.models,
         most_cost=float(cost.max()),
     )

@@ -36,7 +36,6 @@ SCHEMA_VERSION = 1
 GIVEN = "given"
 """Name under which scores are kept that came with imported answers."""
 
-_CHARS_PER_TOKEN = 4.0
 _LOCK = 0x63617363  # PostgreSQL's advisory locks are numbers; this one is taken by whoever collects.
 
 _metadata = sa.MetaData()
@@ -148,7 +147,7 @@ class Store:
             prompt: id of the prompt.
             model: the model's name.
             answer: what it returned.
-            cost: what the call cost in US dollars, None if not known.
+            cost: what the call cost in US dollars, checks of the answer included; None if not known.
             parameters: fingerprint of the model's parameters, see :func:`fingerprint`.
         """
         self._put(prompt, model, parameters, answer=_dump(answer), cost=cost, error=None)
@@ -303,8 +302,8 @@ class Store:
             parameters: fingerprint of each model's parameters. Needed where a model has answers under several.
             prompts: which prompts; None for all.
             prices: by model name; costs are reckoned by them rather than those in force when the answers were given.
-            unit: ``"usd"`` takes the costs kept with the answers, ``"seconds"`` their latency. For both, with a price
-                of time, see :meth:`AnswerTable.with_time`.
+            unit: ``"usd"`` takes the costs kept with the answers, ``"seconds"`` their latency; checks are in either.
+                For both, with a price of time, see :meth:`AnswerTable.with_time`.
             scorer: whose scores.
 
         Raises:
@@ -353,9 +352,10 @@ class Store:
             spent = row.cost
             price = (prices or {}).get(row.model)
             if unit == "seconds":
-                spent = None if answer is None else answer.latency
+                spent = None if answer is None else answer.seconds
             elif answer is not None and price is not None:
-                spent = price.dollars(estimated_usage(queries[n], answer))
+                answer = answers[n][k] = repriced(answer, prices or {})
+                spent = dollars(queries[n], answer, price)
             cost[n, k] = np.nan if spent is None else spent
         kept = {model: next(iter(under[model])) for model in names}
         for (prompt, model), score in self.scores(scorer, parameters=kept).items():
@@ -456,17 +456,30 @@ class Store:
 
 def estimated_usage(prompt: Query, answer: Answer) -> Usage:
     """The answer's usage, or four characters a token where the provider does not report it."""
-    if answer.usage is not None:
-        return answer.usage
-    return Usage(
-        input_tokens=input_tokens(prompt),
-        output_tokens=round(len(answer.text) / _CHARS_PER_TOKEN) + 1,
-    )
+    return answer.usage or Usage.estimated(prompt.sent_chars, answer.text)
+
+
+def dollars(prompt: Query, answer: Answer, price: Price) -> float:
+    """What an answer cost, by its model's price and the tokens; with what checking it cost."""
+    return price.dollars(estimated_usage(prompt, answer)) + answer.check_dollars
+
+
+def repriced(answer: Answer, prices: Mapping[str, Price | None]) -> Answer:
+    """The answer with the calls that checked it at these prices."""
+    if not answer.check_calls:
+        return answer
+    calls = []
+    for call in answer.check_calls:
+        price = prices.get(call.model)
+        if price is not None and call.usage is not None:
+            call = call.model_copy(update={"cost": price.dollars(call.usage)})
+        calls.append(call)
+    return answer.model_copy(update={"check_calls": tuple(calls)})
 
 
 def input_tokens(prompt: Query) -> int:
     """A token for every four characters sent."""
-    return round(prompt.sent_chars / _CHARS_PER_TOKEN) + 1
+    return Usage.estimated(prompt.sent_chars, "").input_tokens
 
 
 def fingerprint(parameters: Mapping[str, Any] | None) -> str:

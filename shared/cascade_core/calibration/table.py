@@ -18,6 +18,9 @@ column               meaning (all but the first three may be missing, for single
                      likeliest alternatives at each token, best first
 ``finish_reason``    as the provider says it
 ``parse_error``      whether a structured answer could not be parsed
+``check``            what a check of the answer came to, from 0 to 1
+``check_calls``      calls that the check took: mappings with ``model``, ``usage``, ``latency`` and ``cost``. They are
+                     part of ``cost`` and ``latency``
 ``prompt_chars``     characters sent, where that is more than the query's text
 ``features``         mapping from name to number: further signals known before any model runs
 ===================  =================================================================================
@@ -43,7 +46,7 @@ from pydantic import ValidationError
 from cascade_core.belief import BoolArray, FloatArray
 from cascade_core.errors import CalibrationError
 from cascade_core.pricing import check_price_of_time, prices_of
-from cascade_core.values import Answer, Price, Query, Usage
+from cascade_core.values import Answer, CheckCall, Price, Query, Usage
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,6 +66,8 @@ COLUMNS = (
     "top_logprobs",
     "finish_reason",
     "parse_error",
+    "check",
+    "check_calls",
     "prompt_chars",
     "features",
 )
@@ -82,7 +87,8 @@ class AnswerTable:
         quality: ``(N, K)`` score of each answer, NaN where there is none.
         cost: ``(N, K)`` cost of each call in ``unit``, NaN where it is not known.
         unit: what costs are counted in: US dollars or seconds.
-        latency: ``(N, K)`` seconds each call took, NaN where they are not known; by default those of the answers.
+        latency: ``(N, K)`` seconds each call took, NaN where they are not known; by default those of the answers and
+            their checks.
         usd_per_second: price of time that is in the costs, see :meth:`with_time`.
 
     Raises:
@@ -116,7 +122,7 @@ class AnswerTable:
         if len(self.answers) != shape[0] or any(len(row) != shape[1] for row in self.answers):
             raise CalibrationError(f"answers must be {shape[0]} rows of {shape[1]}: one per query and model")
         if not self.latency.size:
-            seconds = [None if answer is None else answer.latency for row in self.answers for answer in row]
+            seconds = [None if answer is None else answer.seconds for row in self.answers for answer in row]
             object.__setattr__(self, "latency", np.array(seconds, dtype=float).reshape(shape))
         for name in ("quality", "cost", "latency"):
             array = np.asarray(getattr(self, name), dtype=float)
@@ -222,6 +228,48 @@ class AnswerTable:
         time = usd_per_second * self.latency if usd_per_second else 0.0
         return replace(self, cost=self.billed + time, usd_per_second=usd_per_second)
 
+    # -- checks ----------------------------------------------------------------------------------------
+
+    @property
+    def checked(self) -> bool:
+        """Whether answers were checked by further calls."""
+        return any(answer is not None and bool(answer.check_calls) for row in self.answers for answer in row)
+
+    @property
+    def check_cost(self) -> FloatArray:
+        """``(N, K)`` the part of the costs that checks of the answers are."""
+        cost = np.zeros_like(self.cost)
+        for n, row in enumerate(self.answers):
+            for k, answer in enumerate(row):
+                if answer is not None and answer.check_calls:
+                    price_of_time = 1.0 if self.unit == "seconds" else self.usd_per_second
+                    dollars = 0.0 if self.unit == "seconds" else answer.check_dollars
+                    cost[n, k] = dollars + price_of_time * answer.check_seconds
+        return np.minimum(cost, np.where(np.isnan(self.cost), 0.0, self.cost))
+
+    @property
+    def alone(self) -> FloatArray:
+        """``(N, K)`` what each model costs alone: without the checks, which nobody makes who has one model."""
+        return self.cost - self.check_cost if self.checked else self.cost
+
+    def unchecked(self) -> AnswerTable:
+        """The same answers as if none had been checked."""
+        if not self.checked:
+            return self
+        seconds = [
+            [0.0 if answer is None else answer.check_seconds for answer in row] for row in self.answers
+        ]
+        bare = {"check": None, "check_calls": ()}
+        return replace(
+            self,
+            answers=tuple(
+                tuple(None if answer is None else answer.model_copy(update=bare) for answer in row)
+                for row in self.answers
+            ),
+            cost=self.alone,
+            latency=np.maximum(self.latency - np.array(seconds), 0.0),
+        )
+
     # -- rows ------------------------------------------------------------------------------------------
 
     @classmethod
@@ -286,6 +334,9 @@ class AnswerTable:
                         else [list(t) for t in answer.top_logprobs],
                         finish_reason=answer.finish_reason,
                         parse_error=answer.parse_error,
+                        check=answer.check,
+                        check_calls=[call.model_dump(exclude_none=True) for call in answer.check_calls]
+                        or None,
                     )
                     if answer.usage is not None:
                         row.update(answer.usage.model_dump())
@@ -387,7 +438,7 @@ class _Row:
         if sent is not None and received is not None:
             cached = self._count("cached_input_tokens") or 0
             usage = Usage(input_tokens=sent, output_tokens=received, cached_input_tokens=cached)
-        latency = self._number_in("latency")
+        latency, check = self._number_in("latency"), self._number_in("check")
         text = self._row.get("answer")
         answer = None
         if not _missing(text):
@@ -402,10 +453,18 @@ class _Row:
                     top_logprobs=None if top is None else tuple(tuple(token) for token in top),
                     finish_reason=None if _missing(reason) else str(reason),
                     parse_error=self._flag("parse_error"),
+                    check=None if math.isnan(check) else check,
+                    check_calls=tuple(
+                        CheckCall.model_validate(call) for call in self._list("check_calls") or ()
+                    ),
                 )
+                if answer.latency is not None:  # that of the answer alone
+                    left = max(answer.latency - answer.check_seconds, 0.0)
+                    answer = answer.model_copy(update={"latency": left})
             except ValidationError as problem:
                 first = problem.errors()[0]
-                raise self.error(str(first["loc"][0]), first["msg"]) from problem
+                column = "check_calls" if problem.title == "CheckCall" else str(first["loc"][0])
+                raise self.error(column, first["msg"]) from problem
         return answer, usage, self._number_in("quality"), self._number_in("cost"), latency
 
     def text(self, column: str) -> str:
@@ -493,7 +552,8 @@ def _grid(
                 if unit == "seconds":
                     cost[row, column] = latency[row, column]
                 elif usage is not None and (per_token := price[model]) is not None:
-                    cost[row, column] = per_token.dollars(usage)
+                    answer = answers[row][column]
+                    cost[row, column] = per_token.dollars(usage) + (answer.check_dollars if answer else 0.0)
     return tuple(map(tuple, answers)), quality, cost, latency
 
 
@@ -564,7 +624,7 @@ def _write_parquet(file: Path, rows: Iterable[dict[str, Any]]) -> None:
             f"{file.name}: writing Parquet needs pyarrow; python -m pip install 'cascade-routing[tables]'"
         ) from error
     text, number, count = arrow.string(), arrow.float64(), arrow.int64()
-    kinds = dict.fromkeys(COLUMNS, text) | dict.fromkeys(("quality", "cost", "latency"), number)
+    kinds = dict.fromkeys(COLUMNS, text) | dict.fromkeys(("quality", "cost", "latency", "check"), number)
     kinds |= {name: count for name in COLUMNS if name.endswith("tokens") or name == "prompt_chars"}
     kinds |= {
         "logprobs": arrow.list_(number),
@@ -572,8 +632,9 @@ def _write_parquet(file: Path, rows: Iterable[dict[str, Any]]) -> None:
         "parse_error": arrow.bool_(),
     }
     # features differ from query to query, which a Parquet structure would turn into one wide column each
+    as_text = ("features", "check_calls")
     plain = [
-        row | {"features": None if row["features"] is None else json.dumps(row["features"])} for row in rows
+        row | {name: None if row[name] is None else json.dumps(row[name]) for name in as_text} for row in rows
     ]
     parquet.write_table(arrow.Table.from_pylist(plain, schema=arrow.schema(list(kinds.items()))), file)
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from cascade_core.belief import FloatArray, IntArray
 from cascade_core.calibration.table import AnswerTable
 from cascade_core.errors import CalibrationError
-from cascade_core.estimation.agreement import best_comparison
+from cascade_core.estimation.agreement import best_key
 from cascade_core.estimation.answer import figures
 from cascade_core.estimation.costs import drifts, fit_costs, fit_rate, log_length
 from cascade_core.estimation.encoder import Embed, Encoder, as_embed, embed_texts, stacked
@@ -20,6 +20,7 @@ from cascade_core.estimation.fitted import (
     FittedEstimator,
     Linear,
     PostModel,
+    further_figures,
     own_logits,
     stack_features,
     standardised,
@@ -78,7 +79,7 @@ def fit_estimator(
     embed = None if embedding is None else as_embed(embedding)
 
     ante_model, ante, drift = _fit_ante(table, labels, chars, fold, embed, own, seed)
-    post_model, post, agree, lengths = _fit_post(table, labels, ante, fold, embed, own, seed)
+    post_model, post, agree, lengths = _fit_post(table, labels, ante, fold, own, seed)
     costs = fit_costs(chars, table.cost, drift, lengths)
     signals = Signals(ante, post, agree)
     estimator = FittedEstimator(
@@ -188,7 +189,6 @@ def _fit_post(
     labels: FloatArray,
     ante: FloatArray,
     fold: IntArray,
-    embed: Embed | None,
     own: OwnSignals | None,
     seed: int,
 ) -> tuple[PostModel | None, FloatArray, NDArray[np.int8] | None, FloatArray]:
@@ -207,32 +207,32 @@ def _fit_post(
     better = (labels - logistic(ante))[rows, columns]
     ridge = fit_ridge(stacked(encoded, encoder.bits), better[:, None], np.zeros(1, int), fold[rows])
 
+    checked = any(answer.check is not None for answer in answers if answer is not None)
     raw = []
     for i, (n, k) in enumerate(cells):
         answer = answers[i]
         assert answer is not None
         lengths[n, k] = log_length(answer)
+        said = None if own is None else float(own.post_hoc(table.queries[n], table.models[k], answer))
         parts = [figures(answer, readings[i]), ridge.out_of_fold[i]]
-        if own is not None:
-            parts.append(np.array([own.post_hoc(table.queries[n], table.models[k], answer)], dtype=float))
-        raw.append(np.concatenate(parts))
+        raw.append(np.concatenate([*parts, *further_figures(answer, said, checked)]))
     every = np.full((*shape, raw[0].size), np.nan)
     every[rows, columns] = raw
     centre, spread = _moments(every)
     known = np.where(np.isfinite(lengths), labels, np.nan)
     fitted = fit_logistic(standardised(every, centre, spread), known, fold, offset=ante)
     post[rows, columns] = fitted.out_of_fold[rows, columns]
-    comparison = best_comparison(table.answers, labels, embed)
+    key, agree = best_key(table.answers, labels) or ("", None)
     model = PostModel(
         encoder=encoder,
         linear=Linear.of(ridge.weights, ridge.intercept, encoder.bits),
         centre=centre,
         spread=spread,
         weights=fitted.weights,
-        key=comparison.key,
-        threshold=comparison.threshold,
+        key=key,
+        checked=checked,
     )
-    return model, post, comparison.seen, lengths
+    return model, post, agree, lengths
 
 
 def _moments(every: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -34,11 +34,13 @@ def refuses(text: str) -> bool:
 def confidence(answer: Answer) -> float:
     """How sure of itself an answer looks, in [0, 1].
 
-    The geometric mean of its token probabilities where the provider returns them, else 1; and 0 for an answer
-    that is cut off, filtered or a refusal.
+    What a check of it came to; else the geometric mean of its token probabilities where the provider returns them,
+    else 1; and 0 for an answer that is cut off, filtered or a refusal.
     """
     if answer.finish_reason in ("length", "max_tokens", "content_filter") or refuses(answer.text):
         return 0.0
+    if answer.check is not None:
+        return answer.check
     if not answer.logprobs:
         return 1.0
     return min(math.exp(sum(answer.logprobs) / len(answer.logprobs)), 1.0)

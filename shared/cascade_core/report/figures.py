@@ -14,7 +14,7 @@ from cascade_core.calibration.bounds import lower_mean, upper_mean
 from cascade_core.calibration.certificate import Certificate, certificate_of
 from cascade_core.calibration.evaluation import evaluate
 from cascade_core.calibration.fitting import Line
-from cascade_core.calibration.replay import complete, estimates_of
+from cascade_core.calibration.replay import as_counted, estimates_of
 from cascade_core.calibration.table import AnswerTable
 from cascade_core.policy import Policy
 from cascade_core.pricing import time_in_words
@@ -65,7 +65,7 @@ def figures(
     Raises:
         CalibrationError: the table lacks a model, or has no query with all qualities and costs.
     """
-    table = complete(table.with_time(policy.usd_per_second), policy.names)
+    table = as_counted(policy, table)
     draw = np.random.default_rng(seed)
     if len(table) > _ROWS:
         table = table.subset(np.sort(draw.choice(len(table), _ROWS, replace=False)))
@@ -80,7 +80,7 @@ def figures(
     )
     certificate = certificate_of(policy.certificate)
     singles = [_single(table, k) for k in range(len(table.models))]
-    reference = certificate.reference if certificate else table.models[int(table.cost.mean(axis=0).argmax())]
+    reference = certificate.reference if certificate else table.models[int(table.alone.mean(axis=0).argmax())]
     shown = excerpts([query.text for query in table.queries])
     picked = np.sort(draw.choice(len(table), min(_SAMPLES, len(table)), replace=False))
     points = _points(curves[own.name], table, picked) if own.name in curves else []
@@ -109,7 +109,7 @@ def figures(
         "start": int(np.abs(np.array([point["cost"] for point in points]) - chosen["cost"]).argmin()),
         "samples": [shown[row] for row in picked],
         "reliability": [_reliability(estimates, table, k) for k in range(len(table.models))],
-        "failures": failures(table, shown, int(table.cost.mean(axis=0).argmin())),
+        "failures": failures(table, shown, int(table.alone.mean(axis=0).argmin())),
         "certificate": None if certificate is None else _certified(certificate),
     }
     return Figures(data)
@@ -158,7 +158,11 @@ def failures(table: AnswerTable, shown: Sequence[str], model: int) -> dict[str, 
 
 
 def _single(table: AnswerTable, k: int) -> dict[str, Any]:
-    return {"name": table.models[k], "cost": float(table.cost[:, k].mean()), **_interval(table.quality[:, k])}
+    return {
+        "name": table.models[k],
+        "cost": float(table.alone[:, k].mean()),
+        **_interval(table.quality[:, k]),
+    }
 
 
 def _interval(quality: FloatArray) -> dict[str, float]:

@@ -1,0 +1,106 @@
+"""A model as a function from a prompt to an answer: how it is called, and how its answers are checked."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from cascade_core.calibration.prompts import Prompt
+from cascade_core.checks import Checking, SelfConsistency, Verification
+from cascade_core.values import Answer, Call
+
+Ask = Callable[[Prompt], Answer | Awaitable[Answer]]
+"""A model: returns the answer to a prompt, or an awaitable of it."""
+
+
+def is_async(ask: Ask) -> bool:
+    """Whether a model is an async function, which runs in the event loop; others get a thread."""
+    return inspect.iscoroutinefunction(ask) or inspect.iscoroutinefunction(type(ask).__call__)
+
+
+def asked(ask: Ask, prompt: Prompt) -> Answer:
+    """The answer of a model, from a thread that may wait for it; with the seconds it took, unless it says them."""
+    began = time.perf_counter()
+    answer = ask(prompt)
+    if inspect.isawaitable(answer):
+        answer = asyncio.run(_awaited(answer))
+    return _timed(answer, began)
+
+
+async def aasked(ask: Ask, prompt: Prompt) -> Answer:
+    """:func:`asked` for a running event loop, which a plain function does not hold up."""
+    began = time.perf_counter()
+    answer = ask(prompt) if is_async(ask) else await asyncio.to_thread(ask, prompt)
+    if inspect.isawaitable(answer):
+        answer = await answer
+    return _timed(answer, began)
+
+
+def with_checks(
+    models: Mapping[str, Ask],
+    check: SelfConsistency | Verification | None,
+    verifiers: Mapping[str, Ask] | None = None,
+) -> dict[str, Ask]:
+    """The models, each answer of those that ``check`` names being checked before it is returned.
+
+    A call of the check that fails is the failure of the whole, so that it is made again and not missing for good.
+
+    Args:
+        models: the models by name.
+        check: how answers are checked.
+        verifiers: the models that a verification asks, sending the prompt's text as it is; None for ``models``.
+    """
+    found = dict(models)
+    for name in models:
+        if check is not None and check.models(name):
+            checked = _Checked(name, check, models, models if verifiers is None else verifiers)
+            parts = [models[name], *(checked.ask_of(other) for other in check.models(name))]
+            found[name] = checked.aask if any(map(is_async, parts)) else checked.ask
+    return found
+
+
+@dataclass(frozen=True)
+class _Checked:
+    model: str
+    check: SelfConsistency | Verification
+    models: Mapping[str, Ask]
+    verifiers: Mapping[str, Ask]
+
+    def ask(self, prompt: Prompt) -> Answer:
+        answer = asked(self.models[self.model], prompt)
+        checking = self._checking(prompt, answer)
+        while (call := checking.call) is not None:
+            checking.take(asked(self.ask_of(call.model), _sent(call, prompt)))
+        return checking.checked
+
+    async def aask(self, prompt: Prompt) -> Answer:
+        answer = await aasked(self.models[self.model], prompt)
+        checking = self._checking(prompt, answer)
+        while (call := checking.call) is not None:
+            checking.take(await aasked(self.ask_of(call.model), _sent(call, prompt)))
+        return checking.checked
+
+    def ask_of(self, model: str) -> Ask:
+        return (self.verifiers if isinstance(self.check, Verification) else self.models)[model]
+
+    def _checking(self, prompt: Prompt, answer: Answer) -> Checking:
+        return Checking(self.check, self.model, prompt, answer)
+
+
+def _sent(call: Call, prompt: Prompt) -> Prompt:
+    return prompt if call.prompt is None else Prompt(text=call.prompt)
+
+
+async def _awaited(answer: Awaitable[Answer]) -> Answer:
+    return await answer
+
+
+def _timed(answer: object, began: float) -> Answer:
+    if not isinstance(answer, Answer):
+        raise TypeError(f"the model returned {type(answer).__name__}, expected a cascade_core.Answer")
+    if answer.latency is not None:
+        return answer
+    return answer.model_copy(update={"latency": time.perf_counter() - began})
