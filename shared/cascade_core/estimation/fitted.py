@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from cascade_core.belief import Belief, BoolArray, FloatArray, IntArray
 from cascade_core.errors import CalibrationError, PolicyError
 from cascade_core.estimation._base import Estimator, Evidence
-from cascade_core.estimation.agreement import KEYS, Key, agree, agreements
+from cascade_core.estimation.agreement import Key, agree, agreements, keys_of
 from cascade_core.estimation.answer import figures
 from cascade_core.estimation.costs import CostModel, log_length
 from cascade_core.estimation.encoder import Embed, Encoded, Encoder, as_embed, embed_texts
@@ -118,6 +118,7 @@ class PostModel:
         centre, spread: ``(K, F)`` by which the figures of an answer are standardised, for each model.
         weights: ``(K, F + 1)`` logistic regression on the figures, on top of the ex-ante log odds.
         key: name of what an answer comes to, for its agreement with others; empty if agreement tells nothing.
+        threshold: least cosine between two answers of the same meaning, where that is the key.
         checked: whether what a check of the answer came to is among the figures, the last.
     """
 
@@ -127,6 +128,7 @@ class PostModel:
     spread: FloatArray
     weights: FloatArray
     key: str
+    threshold: float = 0.0
     checked: bool = False
 
     def __call__(self, model: int, ante: float, answer: Answer, own: float | None) -> float:
@@ -140,10 +142,6 @@ class PostModel:
         text = self.linear(self.encoder.encode(Query(text=answer.text), reading=reading))
         parts = [figures(answer, reading), text]
         return np.concatenate([*parts, *further_figures(answer, own, self.checked)])
-
-    def key_of(self, answer: Answer) -> Key:
-        """What the answer comes to."""
-        return KEYS[self.key](answer.text) if self.key else None
 
 
 def further_figures(answer: Answer, own: float | None, checked: bool) -> list[list[float]]:
@@ -238,7 +236,10 @@ class FittedEstimator(Estimator):
                     if answer is not None:
                         post[n, k] = self._after(query, k, float(ante[n, k]), answer)
                         lengths[n, k] = log_length(answer)
-        agree_ = agreements(table.answers, self.post.key) if self.post and self.post.key else None
+        agree_ = None
+        if self.post and self.post.key:
+            size = self.ante.encoder.embedding_size
+            agree_ = agreements(table.answers, self.post.key, self.post.threshold, self.embed, size)
         chars = np.array([query.sent_chars for query in table.queries], dtype=float)
         return SignalEstimates(
             self.belief,
@@ -339,6 +340,7 @@ class _Gathered(Evidence):
         self._signals = Signals(ante, np.full_like(ante, np.nan), agree_)
         self._lengths = np.full_like(ante, np.nan)
         self._keys: dict[int, Key] = {}
+        self._unread: dict[int, str] = {}
         self._ran = np.zeros((1, models), dtype=bool)
         self._ahead = estimator.costs.ahead(np.array([float(query.sent_chars)]), drift)
 
@@ -353,10 +355,20 @@ class _Gathered(Evidence):
         )
         self._lengths[0, model] = log_length(answer)
         if signals.agree is not None:
-            key = post.key_of(answer)
+            self._unread[model] = answer.text
+            self._compare(post, signals.agree)
+
+    def _compare(self, post: PostModel, seen: NDArray[np.int8]) -> None:
+        """Which answers agree. What an answer comes to may be paid for: the first has none to agree with yet."""
+        if len(self._keys) + len(self._unread) < 2:
+            return
+        size = self._estimator.ante.encoder.embedding_size
+        keys = keys_of(list(self._unread.values()), post.key, self._estimator.embed, size)
+        for model, key in zip(self._unread, keys, strict=True):
             for other, known in self._keys.items():
-                signals.agree[0, model, other] = signals.agree[0, other, model] = agree(key, known)
+                seen[0, model, other] = seen[0, other, model] = agree(key, known, post.threshold)
             self._keys[model] = key
+        self._unread.clear()
 
     def belief(self) -> Belief:
         return self._estimator.belief.condition(self._signals, self._ran)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from cascade_core.belief import FloatArray, IntArray
 from cascade_core.calibration.table import AnswerTable
 from cascade_core.errors import CalibrationError
-from cascade_core.estimation.agreement import best_key
+from cascade_core.estimation.agreement import best_comparison
 from cascade_core.estimation.answer import figures
 from cascade_core.estimation.costs import drifts, fit_costs, fit_rate, log_length
 from cascade_core.estimation.encoder import Embed, Encoder, as_embed, embed_texts, stacked
@@ -79,7 +79,7 @@ def fit_estimator(
     embed = None if embedding is None else as_embed(embedding)
 
     ante_model, ante, drift = _fit_ante(table, labels, chars, fold, embed, own, seed)
-    post_model, post, agree, lengths = _fit_post(table, labels, ante, fold, own, seed)
+    post_model, post, agree, lengths = _fit_post(table, labels, ante, fold, embed, own, seed)
     costs = fit_costs(chars, table.cost, drift, lengths)
     signals = Signals(ante, post, agree)
     estimator = FittedEstimator(
@@ -189,6 +189,7 @@ def _fit_post(
     labels: FloatArray,
     ante: FloatArray,
     fold: IntArray,
+    embed: Embed | None,
     own: OwnSignals | None,
     seed: int,
 ) -> tuple[PostModel | None, FloatArray, NDArray[np.int8] | None, FloatArray]:
@@ -222,17 +223,18 @@ def _fit_post(
     known = np.where(np.isfinite(lengths), labels, np.nan)
     fitted = fit_logistic(standardised(every, centre, spread), known, fold, offset=ante)
     post[rows, columns] = fitted.out_of_fold[rows, columns]
-    key, agree = best_key(table.answers, labels) or ("", None)
+    comparison = best_comparison(table.answers, labels, embed)
     model = PostModel(
         encoder=encoder,
         linear=Linear.of(ridge.weights, ridge.intercept, encoder.bits),
         centre=centre,
         spread=spread,
         weights=fitted.weights,
-        key=key,
+        key=comparison.key,
+        threshold=comparison.threshold,
         checked=checked,
     )
-    return model, post, agree, lengths
+    return model, post, comparison.seen, lengths
 
 
 def _moments(every: FloatArray) -> tuple[FloatArray, FloatArray]:
