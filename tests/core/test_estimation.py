@@ -84,13 +84,26 @@ def test_signals_without_skill_leave_the_average() -> None:
     assert (spread < 0.06).all()
 
 
-def test_thirty_labels_give_sensible_estimates() -> None:
-    unseen = sums(500, seed=1)
-    estimator = fit_estimator(sums(30)).estimator
-    estimate = before(estimator, unseen)
-    assert ((estimate > 0) & (estimate < 1)).all()
-    for model in range(3):
-        assert reliability(estimate[:, model], unseen.quality[:, model]).brier_skill > -0.15
+def gain_over_the_labels_mean(estimate: np.ndarray, labels: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """By how much estimates err less than each model's mean label, as a share of the latter's squared error."""
+    gain: np.ndarray = 1 - ((estimate - truth) ** 2).mean(axis=0) / ((labels.mean(axis=0) - truth) ** 2).mean(
+        axis=0
+    )
+    return gain
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_thirty_labels_are_worth_their_mean_and_three_hundred_much_more(seed: int) -> None:
+    """Few labels shrink to what they say on average, and are never worth less than that."""
+    unseen, few, many = sums(500, seed=100), sums(30, seed=seed), sums(300, seed=seed)
+    scarce, plenty = fit_estimator(few).estimator, fit_estimator(many).estimator
+    at_30, at_300 = before(scarce, unseen), before(plenty, unseen)
+    assert (gain_over_the_labels_mean(at_30, few.quality, unseen.quality) > -0.05).all()
+    assert at_30.mean(axis=0) == pytest.approx(few.quality.mean(axis=0), abs=0.08)
+    assert (gain_over_the_labels_mean(at_300, many.quality, unseen.quality) > 0.15).all()
+    assert (at_30.std(axis=0) < at_300.std(axis=0) / 2).all()
+    answered = np.column_stack([after_own(plenty, unseen, model) for model in range(3)])
+    assert (gain_over_the_labels_mean(answered, many.quality, unseen.quality) > 0.9).all()
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0, 0.7])

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cascade_core import Call, Policy, Price
+from cascade_core._json import encode
 from cascade_core.calibration import Fit, fit, join
 from cascade_core.calibration.table import AnswerTable
 from cascade_core.calibration.targets import Budget, Quality, RelativeQuality, Savings
 from cascade_core.errors import CalibrationError, ConfigurationError, InfeasibleTargetError, PolicyError
+from cascade_core.estimation import FittedEstimator
 from cascade_core.strategies import CascadeRouting
 from tests.core.answers import PRICES, sums
 
@@ -145,6 +148,27 @@ def test_a_new_model_joins_with_a_few_dozen_answers() -> None:
     assert Policy.from_json(joined.to_json()).names == joined.names
     returned, _, _ = replay(joined, unseen.subset(range(20)))
     assert len(returned) == 20
+
+
+@pytest.mark.parametrize("name", ["small", "large"])
+def test_a_few_dozen_answers_teach_about_the_new_model_and_change_nothing_about_the_others(name: str) -> None:
+    others = [model for model in ("small", "medium", "large") if model != name]
+    policy = fitted(sums(300).select(others), RelativeQuality(0.9), strategy="index").policy
+    few = sums(36, seed=1).select([name])
+    old, new = policy.estimator, join(policy, few, price=PRICES[name]).estimator
+    assert isinstance(old, FittedEstimator)
+    assert isinstance(new, FittedEstimator)
+    assert json.dumps(encode(new.to_dict()["ante"])) == json.dumps(encode(old.to_dict()["ante"]))
+    for part in ("weights", "loading", "post_weights", "post_slope"):
+        assert np.array_equal(getattr(new.belief, part)[:-1], getattr(old.belief, part))
+    unseen = sums(400, seed=50).select([*others, name])
+    truth = unseen.quality[:, 2]
+    nothing, answered = np.zeros((2, 400, 3), dtype=bool)
+    answered[:, 2] = True
+    base = ((few.quality.mean() - truth) ** 2).mean()
+    for ran, gain in ((nothing, 0.1), (answered, 0.7)):
+        believed = new.estimates(unseen)(np.arange(400), ran)[0].mean[:, 2]
+        assert 1 - ((believed - truth) ** 2).mean() / base > gain
 
 
 def test_what_cannot_join_is_said() -> None:

@@ -124,8 +124,9 @@ def fit(
             costs as the table does, with time where :meth:`AnswerTable.with_time` gave it a price.
         target: what the policy is to reach, on average.
         strategy: its name, a strategy, or ``"auto"`` to choose by cross-validation.
-        embedding: embeds queries: a LangChain ``Embeddings``, a LlamaIndex ``BaseEmbedding`` or a function. A policy
-            that was fitted with one must be given it again after loading, see :meth:`Policy.connect`.
+        embedding: embeds queries, and answers where agreement of their meanings tells most: a LangChain
+            ``Embeddings``, a LlamaIndex ``BaseEmbedding`` or a function. A policy that was fitted with one must be given
+            it again after loading, see :meth:`Policy.connect`.
         own: an estimator of the user's own, likewise.
         prices: price by model name, to book calls; list prices by name where there is none.
         limits: hard limits on one query, kept in the policy.

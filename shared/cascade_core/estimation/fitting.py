@@ -64,7 +64,8 @@ def fit_estimator(
 
     Args:
         table: the answers; their text may be missing.
-        embedding: embeds the queries: a LangChain ``Embeddings``, a LlamaIndex ``BaseEmbedding`` or a function.
+        embedding: embeds the queries, and the answers to compare what they mean: a LangChain ``Embeddings``, a
+            LlamaIndex ``BaseEmbedding`` or a function.
         own: an estimator of the user's, heard beside the built-in signals.
         seed: of the folds.
 
