@@ -40,8 +40,8 @@ class Belief:
         n, k = self.mean.shape
         if self.step.shape != (n, k, k):
             raise ArrayError(f"step has shape {self.step.shape}, expected (N, K, K) = {(n, k, k)}")
-        total = np.add.reduce(self.mean, axis=None) + np.add.reduce(self.step, axis=None)
-        if not isfinite(total):  # one NaN or infinity makes it so
+        squares = np.vdot(self.mean, self.mean) + np.vdot(self.step, self.step)
+        if not isfinite(squares):  # one NaN or infinity makes it so
             raise ArrayError(
                 "mean and step must be finite: replace NaN estimates by the model's average first"
             )

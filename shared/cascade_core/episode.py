@@ -65,10 +65,9 @@ class Episode:
         self._evidence = policy.estimator.start(query)
         self._costs = self._evidence.costs()
         self._first_costs = self._costs
-        shape = (1, len(self._names))
-        self._allowed: BoolArray = np.array([[name in allowed for name in self._names]])
-        self._usable: BoolArray = np.zeros(shape, dtype=bool)
-        self._answers = 0
+        self._untried: BoolArray = np.array([[name in allowed for name in self._names]])
+        self._usable: BoolArray = np.zeros_like(self._untried)
+        self._answered: list[int] = []
         self._unusable: list[int] = []
         self._failures: dict[str, BaseException] = {}
         self._calls: list[CallRecord] = []
@@ -127,6 +126,7 @@ class Episode:
         if self._checking is not None:
             self._observe_check(self._checking, model, answer)
             return
+        self._untried[0, model] = False
         cost = self._policy.cost_of(model, answer)
         if cost is None and self._policy.priced:
             cost = float(self._costs[0, model])  # the provider did not say: book what was expected
@@ -135,14 +135,13 @@ class Episode:
         usable = released or not (answer.parse_error or (not answer.text.strip() and not answer.tool_calls))
         if usable:
             self._usable[0, model] = True
-            self._answers += 1
+            self._answered.append(model)
             if self._policy.check is not None and not self._final:
                 self._checking = self._check_of(model, answer, cost)
             if self._checking is None:
                 quality = self._hear(model, answer)
         else:
             self._unusable.append(model)
-            self._allowed[0, model] = False
             self._final = False
         self._calls.append(
             CallRecord(
@@ -170,7 +169,7 @@ class Episode:
             self._conclude(self._checking)
             return
         self._failures[self._names[model]] = error
-        self._allowed[0, model] = False
+        self._untried[0, model] = False
         self._final = False
         # The record keeps the error's type only: a provider's message may quote the prompt or a key.
         self._calls.append(CallRecord(**self._expected, error=type(error).__name__))
@@ -220,7 +219,7 @@ class Episode:
         assert policy.check is not None
         checking = Checking(policy.check, self._names[model], self._query, answer)
         asked = {self._names.index(call.model) for call in checking.calls}
-        if not asked or not all(self._allowed[0, other] for other in asked):
+        if not asked or not all((self._untried | self._usable)[0, other] for other in asked):
             return None
         limits = policy.limits
         calls = len(self._calls) + 1 + len(checking.calls)
@@ -229,7 +228,7 @@ class Episode:
         if limits.max_cost is not None and policy.priced:
             expected = sum(self._expected_check(call, cost) for call in checking.calls)
             within = self._spent + expected + self._costs <= limits.max_cost
-            if not (within & self._allowed & ~self._usable).any():
+            if not (within & self._untried).any():
                 return None
         return checking
 
@@ -282,30 +281,27 @@ class Episode:
 
     def _open(self, called: int | None = None) -> BoolArray:
         """Models that may be called now, or after ``called`` has been."""
-        calls = len(self._calls) + (called is not None)
-        open_ = self._allowed & ~self._usable
-        if calls == 0:
+        open_, calls, spent = self._untried, len(self._calls), self._spent
+        if called is not None:
+            open_ = open_.copy()
+            open_[0, called] = False
+            calls += 1
+            spent += float(self._costs[0, called])
+        elif not self._answered:
             return open_
         limits = self._policy.limits
-        spent = self._spent
-        if called is not None:
-            open_[0, called] = False
-            spent += float(self._costs[0, called])
-        if limits.max_calls is not None and calls >= limits.max_calls and self._answered(called):
+        if limits.max_calls is not None and calls >= limits.max_calls:
             return np.zeros_like(open_)
-        if limits.max_cost is not None and self._policy.priced and self._answered(called):
-            open_ &= spent + self._costs <= limits.max_cost
+        if limits.max_cost is not None and self._policy.priced:
+            return open_ & (spent + self._costs <= limits.max_cost)
         return open_
-
-    def _answered(self, called: int | None) -> bool:
-        return self._answers > 0 or called is not None
 
     def _is_final(self, model: int) -> bool:
         most = self._strategy.max_models
-        if most is not None and self._answers + 1 >= most:
+        if most is not None and len(self._answered) + 1 >= most:
             return True
         after = self._open(called=model)
-        if not after.any():
+        if not np.count_nonzero(after):
             return True
         foreseen = self._evidence.foreseen(model)
         return self._strategy.is_final(self._costs, self._usable, model, after, foreseen)
@@ -313,15 +309,16 @@ class Episode:
     # -- stopping ------------------------------------------------------------------------------------------------
 
     def _best(self, belief: Belief, open_: BoolArray) -> tuple[int, StopReason]:
-        if self._answers:
-            model = int(self._strategy.answer(belief, self._usable)[0])
-            last = next(call for call in reversed(self._calls) if call.checks is None)
-            if last.error is not None and not open_.any():
-                return model, "failed"
-            if open_.any():
+        if self._answered:
+            model = self._answered[0]
+            if len(self._answered) > 1:
+                model = int(self._strategy.answer(belief, self._usable)[0])
+            if np.count_nonzero(open_):
                 return model, "good_enough"
-            blocked = (self._allowed & ~self._usable).any()
-            return model, "limit" if blocked else "exhausted"
+            last = next(call for call in reversed(self._calls) if call.checks is None)
+            if last.error is not None:
+                return model, "failed"
+            return model, "limit" if self._untried.any() else "exhausted"
         if self._unusable:
             return self._unusable[-1], "failed"
         if not self._failures:

@@ -61,6 +61,7 @@ class Uncalibrated(Estimator):
         ranks = np.linspace(0.5, 0.9, len(prices))[None, :]
         self._prior = Belief.independent(ranks, np.full(ranks.shape, 0.3))
         self._priced = all(price is not None for price in prices)
+        self._by_rank = np.arange(1.0, len(prices) + 1)[None, :]
 
     def start(self, query: Query) -> Evidence:
         """Evidence without any answer."""
@@ -68,7 +69,7 @@ class Uncalibrated(Estimator):
 
     def _costs_of(self, query: Query) -> FloatArray:
         if not self._priced:
-            return np.arange(1.0, len(self.prices) + 1)[None, :]
+            return self._by_rank
         usage = Usage(input_tokens=int(query.sent_chars / _CHARS_PER_TOKEN) + 1, output_tokens=_OUTPUT_TOKENS)
         return np.array([[price.dollars(usage) for price in self.prices if price is not None]])
 

@@ -82,8 +82,8 @@ class Strategy(ABC):
 
         ``allowed`` marks none of the models that have run.
         """
-        open_ = self._open(~allowed, ran)
-        return int(self._next(belief, costs, ran, open_, _ONE)[0]) if open_.any() else STOP
+        open_ = self._open(allowed, ran)
+        return int(self._next(belief, costs, ran, open_, _ONE)[0]) if np.count_nonzero(open_) else STOP
 
     def is_final(
         self, costs: FloatArray, ran: BoolArray, model: int, allowed: BoolArray, foreseen: Belief | None
@@ -97,7 +97,7 @@ class Strategy(ABC):
         after = ran.copy()
         after[0, model] = True
         if foreseen is None:
-            return not self._open(~allowed, after).any()
+            return not self._open(allowed, after).any()
         return self.decide(foreseen, costs, after, allowed) == STOP
 
     def answer(self, belief: Belief, ran: BoolArray) -> IntArray:
@@ -150,13 +150,13 @@ class Strategy(ABC):
                 raise ArrayError(f"{argument} has shape {array.shape}, expected that of belief.mean, {shape}")
         if not (costs >= 0).all() or costs.max(initial=0.0) == np.inf:
             raise ArrayError("costs must be finite numbers that are not negative")
-        return costs, self._open(ran if allowed is None else ran | ~allowed, ran)
+        return costs, self._open(~ran if allowed is None else allowed & ~ran, ran)
 
-    def _open(self, closed: BoolArray, ran: BoolArray) -> BoolArray:
-        """``(N, K)`` models that may run next; ``closed`` have run or are not allowed."""
+    def _open(self, allowed: BoolArray, ran: BoolArray) -> BoolArray:
+        """``(N, K)`` those of the ``allowed`` models, none of which has run, that the strategy lets run next."""
         if self.max_models is None:
-            return ~closed
-        open_: BoolArray = ~closed & (ran.sum(axis=1, keepdims=True) < self.max_models)
+            return allowed
+        open_: BoolArray = allowed & (ran.sum(axis=1, keepdims=True) < self.max_models)
         return open_
 
     @abstractmethod
@@ -214,10 +214,10 @@ def in_order(order: tuple[int, ...] | None, models: int) -> IntArray:
     return np.asarray(order, dtype=np.intp)
 
 
-def still_ahead(order: IntArray, closed: BoolArray, ran: BoolArray) -> BoolArray:
-    """``(N, K)`` models in ``order`` that are not closed and come after the last one that has run."""
+def still_ahead(order: IntArray, allowed: BoolArray, ran: BoolArray) -> BoolArray:
+    """``(N, K)`` those of the ``allowed`` models that are in ``order`` and come after the last one that has run."""
     place = np.full(ran.shape[1], -1)
     place[order] = np.arange(order.size)
     last = np.where(ran, place, -1).max(axis=1, keepdims=True)
-    ahead: BoolArray = ~closed & (place > last)
+    ahead: BoolArray = allowed & (place > last)
     return ahead

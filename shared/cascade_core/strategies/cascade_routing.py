@@ -37,10 +37,10 @@ class CascadeRouting(PricedStrategy):
     order: tuple[int, ...] | None = None
     search_limit: int = 11
 
-    def _open(self, closed: BoolArray, ran: BoolArray) -> BoolArray:
+    def _open(self, allowed: BoolArray, ran: BoolArray) -> BoolArray:
         if self.order is not None:
-            closed = ~still_ahead(in_order(self.order, ran.shape[1]), closed, ran)
-        return super()._open(closed, ran)
+            allowed = still_ahead(in_order(self.order, ran.shape[1]), allowed, ran)
+        return super()._open(allowed, ran)
 
     def _next(
         self, belief: Belief, costs: FloatArray, ran: BoolArray, open_: BoolArray, rows: IntArray

@@ -28,9 +28,9 @@ class Cascading(PricedStrategy):
     name: ClassVar[str] = "cascading"
     order: tuple[int, ...] | None = None
 
-    def _open(self, closed: BoolArray, ran: BoolArray) -> BoolArray:
+    def _open(self, allowed: BoolArray, ran: BoolArray) -> BoolArray:
         order = in_order(self.order, ran.shape[1])
-        return super()._open(~still_ahead(order, closed, ran), ran)
+        return super()._open(still_ahead(order, allowed, ran), ran)
 
     def _next(
         self, belief: Belief, costs: FloatArray, ran: BoolArray, open_: BoolArray, rows: IntArray

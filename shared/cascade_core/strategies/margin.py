@@ -33,12 +33,12 @@ class MarginRule(ThresholdCascade):
         if self.order is not None and len(self.order) != 2:
             raise ConfigurationError(f"the margin rule has two models, got order {self.order}")
 
-    def _open(self, closed: BoolArray, ran: BoolArray) -> BoolArray:
+    def _open(self, allowed: BoolArray, ran: BoolArray) -> BoolArray:
         models = ran.shape[1]
         tiers = (0, models - 1)[: min(models, 2)] if self.order is None else self.order
-        outside = np.ones(models, dtype=bool)
-        outside[in_order(tiers, models)] = False
-        return super()._open(closed | outside, ran)
+        inside = np.zeros(models, dtype=bool)
+        inside[in_order(tiers, models)] = True
+        return super()._open(allowed & inside, ran)
 
     def answer(self, belief: Belief, ran: BoolArray) -> IntArray:
         """``(N,)`` the last model that ran: the second tier's answer replaces the draft."""

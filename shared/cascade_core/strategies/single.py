@@ -29,9 +29,8 @@ class SingleModel(Strategy):
     def _next(
         self, belief: Belief, costs: FloatArray, ran: BoolArray, open_: BoolArray, rows: IntArray
     ) -> IntArray:
-        wanted = np.zeros_like(rows) + self.model
-        may_run = open_[rows, wanted]
-        if may_run.all():
-            return wanted
+        may_run = open_[rows, self.model]
+        if np.count_nonzero(may_run) == rows.size:
+            return np.full(rows.size, self.model)
         instead = np.where(open_, belief.mean, -np.inf).argmax(axis=1)[rows]
-        return np.where(may_run, wanted, instead)
+        return np.where(may_run, self.model, instead)

@@ -31,9 +31,9 @@ class ThresholdCascade(Strategy):
     step_offsets: tuple[float, ...] = ()
     order: tuple[int, ...] | None = None
 
-    def _open(self, closed: BoolArray, ran: BoolArray) -> BoolArray:
+    def _open(self, allowed: BoolArray, ran: BoolArray) -> BoolArray:
         order = in_order(self.order, ran.shape[1])
-        return super()._open(~still_ahead(order, closed, ran), ran)
+        return super()._open(still_ahead(order, allowed, ran), ran)
 
     def _next(
         self, belief: Belief, costs: FloatArray, ran: BoolArray, open_: BoolArray, rows: IntArray
