@@ -116,7 +116,14 @@ def test_what_was_collected_stays_when_the_scorer_fails(tmp_path):
     made_up = sample_table(40)
     models = Models(made_up)
     with pytest.raises(CalibrationError, match="returned nan"):
-        calibrate(models(), prompts(made_up), lambda case: np.nan, Quality(0.5), store=tmp_path / "s.sqlite")
+        calibrate(
+            models(),
+            prompts(made_up),
+            lambda case: np.nan,
+            Quality(0.5),
+            store=tmp_path / "s.sqlite",
+            prices=PRICES,
+        )
     assert models.calls == 120
     calibrate(
         models(),
@@ -169,18 +176,46 @@ def test_a_gap_in_the_answers_leaves_its_prompt_out(tmp_path):
     assert result.policy.provenance["queries_fitted"] + result.policy.provenance["queries_held_out"] == 57
 
 
-def test_too_few_labels_are_refused_with_how_many_there_are(tmp_path):
-    made_up = sample_table(29)
+def test_too_few_labels_are_refused_with_how_many_there_are():
     with pytest.raises(CalibrationError, match=r"29 of 29 queries .* at least 30"):
-        calibrate(
-            Models(made_up)(), prompts(made_up), "numeric", Quality(0.3), store=tmp_path / "s", prices=PRICES
-        )
+        calibrate_table(sample_table(29), Quality(0.3))
 
 
-def test_unknown_prices_are_asked_for(tmp_path):
+@pytest.mark.parametrize(
+    ("mistake", "error", "message"),
+    [
+        (
+            {"prompts": [f"{n} + 1" for n in range(29)] * 2},
+            CalibrationError,
+            "29 different prompts: at least 30",
+        ),
+        (
+            {"prices": {}},
+            ConfigurationError,
+            r"the price of 'small' is not known: pass prices=\{'small': Price\(",
+        ),
+        ({"target": RelativeQuality(0.9, of="huge")}, ConfigurationError, "names the model 'huge', but"),
+        ({"target": 0.9}, ConfigurationError, r"target is 0\.9: expected Budget, Quality"),
+        ({"scorer": "numerical"}, ConfigurationError, "unknown scorer 'numerical'"),
+        ({"strategy": "magic"}, ConfigurationError, "unknown strategy 'magic'"),
+        ({"holdout": 30}, ConfigurationError, "holdout is 30, expected a share"),
+        ({"confidance": 0.9}, ConfigurationError, "no option 'confidance': expected some of .*strategy"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_mistake_is_found_before_anything_is_paid_for(tmp_path, mistake, error, message):
     made_up = sample_table(40)
-    with pytest.raises(CalibrationError, match="give prices"):
-        calibrate(Models(made_up)(), prompts(made_up), "numeric", Quality(0.3), store=tmp_path / "s")
+    models = Models(made_up)
+    right = {"prompts": prompts(made_up), "scorer": "numeric", "target": Quality(0.3), "prices": PRICES}
+    with pytest.raises(error, match=message):
+        calibrate(models(), **{**right, **mistake}, store=tmp_path / "s.sqlite")
+    assert models.calls == 0
+
+
+@pytest.mark.parametrize("percent", [lambda: RelativeQuality(98), lambda: Savings(60), lambda: Budget("1")])
+def test_what_is_no_share_is_refused(percent):
+    with pytest.raises(ConfigurationError, match=r"expected a number between 0 and"):
+        percent()
 
 
 def test_seconds_need_no_price(tmp_path):
@@ -297,16 +332,8 @@ def test_a_certificate_is_checked_against_new_answers(calibration):
         check(bare, new)
 
 
-def test_usage_and_price_make_the_cost(tmp_path):
+def test_usage_and_price_make_the_cost():
     with Store(":memory:") as store:
         asks = {name: lambda prompt: Answer(text="2", usage=USAGE) for name in "ab"}
-        with pytest.raises(CalibrationError, match="at least 30"):
-            calibrate(
-                asks,
-                ["1+1"],
-                "contains:2",
-                Budget(5),
-                store=store,
-                prices={n: Price(input=1, output=1) for n in "ab"},
-            )
+        collect(asks, ["1+1"], store, prices={name: Price(input=1, output=1) for name in "ab"})
         assert store.table().cost.tolist() == [[1.0, 1.0]]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -125,8 +126,8 @@ def fit(
         target: what the policy is to reach, on average.
         strategy: its name, a strategy, or ``"auto"`` to choose by cross-validation.
         embedding: embeds queries, and answers where agreement of their meanings tells most: a LangChain
-            ``Embeddings``, a LlamaIndex ``BaseEmbedding`` or a function. A policy that was fitted with one must be given
-            it again after loading, see :meth:`Policy.connect`.
+            ``Embeddings``, a LlamaIndex ``BaseEmbedding`` or a function. A policy that was fitted with one must be
+            given it again after loading, see :meth:`Policy.connect`.
         own: an estimator of the user's own, likewise.
         prices: price by model name, to book calls; list prices by name where there is none.
         limits: hard limits on one query, kept in the policy.
@@ -190,9 +191,7 @@ def _fit(
     holdout: float,
     seed: int,
 ) -> Fit:
-    check_names(table.models)
-    if not 0 < holdout < 1:
-        raise ConfigurationError(f"holdout is {holdout}, expected a share between 0 and 1")
+    check_request(table.models, target, strategy=strategy, holdout=holdout)
     strategies = _strategies(strategy)
     complete = np.flatnonzero(np.isfinite(table.quality).all(axis=1) & np.isfinite(table.cost).all(axis=1))
     if complete.size < FEWEST:
@@ -240,6 +239,35 @@ def _fit(
     )
 
 
+def check_request(models: Sequence[str], target: Target, **options: Any) -> None:
+    """Refuse what :func:`fit` would refuse whatever the answers are, before anybody pays for them.
+
+    Args:
+        models: names of the models.
+        target: what the policy is to reach.
+        **options: of :func:`fit`.
+
+    Raises:
+        ConfigurationError: the target, an option or the models cannot be meant.
+    """
+    check_names(models)
+    if not isinstance(target, Target):
+        raise ConfigurationError(
+            f"target is {target!r}: expected Budget, Quality, RelativeQuality or Savings, such as Budget(0.002)"
+        )
+    of = target.of if isinstance(target, (RelativeQuality, Savings)) else None
+    if of is not None and of not in models:
+        raise ConfigurationError(f"the target names the model {of!r}, but the models are {list(models)}")
+    known = [name for name, each in signature(fit).parameters.items() if each.kind is each.KEYWORD_ONLY]
+    unknown = [name for name in options if name not in known]
+    if unknown:
+        raise ConfigurationError(f"there is no option {unknown[0]!r}: expected some of {known}")
+    holdout = options.get("holdout", 0.3)
+    if not 0 < holdout < 1:
+        raise ConfigurationError(f"holdout is {holdout}, expected a share between 0 and 1")
+    _strategies(options.get("strategy", "auto"))
+
+
 def join(policy: Policy, table: AnswerTable, *, price: Price | None = None) -> Policy:
     """The policy with a new model, from a few dozen of its answers; the other models' estimates stay as they are.
 
@@ -271,8 +299,7 @@ def join(policy: Policy, table: AnswerTable, *, price: Price | None = None) -> P
 def resolve(target: Target, table: AnswerTable) -> tuple[float | None, float | None]:
     """A target as a budget or a mean quality on this table; the other is None.
 
-    Raises:
-        ConfigurationError: if it names a model that the table has not, or is no target.
+    The target has passed :func:`check_request`.
     """
     if isinstance(target, Budget):
         return target.cost, None
@@ -280,13 +307,11 @@ def resolve(target: Target, table: AnswerTable) -> tuple[float | None, float | N
         return None, target.quality
     if isinstance(target, RelativeQuality):
         quality = table.quality.mean(axis=0)
-        return None, target.ratio * float(quality[_model(target.of, table, int(quality.argmax()))])
-    if isinstance(target, Savings):
-        cost = table.alone.mean(axis=0)
-        return (1 - target.share) * float(cost[_model(target.of, table, int(cost.argmax()))]), None
-    raise ConfigurationError(
-        f"target is {target!r}: expected Budget, Quality, RelativeQuality or Savings, such as Budget(0.002)"
-    )
+        best = int(quality.argmax()) if target.of is None else table.models.index(target.of)
+        return None, target.ratio * float(quality[best])
+    cost = table.alone.mean(axis=0)
+    dearest = int(cost.argmax()) if target.of is None else table.models.index(target.of)
+    return (1 - target.share) * float(cost[dearest]), None
 
 
 def play(tuned: Tuned, estimates: SignalEstimates, table: AnswerTable) -> Outcome:
@@ -302,16 +327,6 @@ def play(tuned: Tuned, estimates: SignalEstimates, table: AnswerTable) -> Outcom
         quality=np.where(drawn, other.quality, outcome.quality),
         cost=np.where(drawn, other.cost, outcome.cost),
     )
-
-
-def _model(name: str | None, table: AnswerTable, default: int) -> int:
-    if name is None:
-        return default
-    if name not in table.models:
-        raise ConfigurationError(
-            f"the target names the model {name!r}, but the table has {list(table.models)}"
-        )
-    return table.models.index(name)
 
 
 def _strategies(strategy: str | Strategy) -> list[Strategy]:

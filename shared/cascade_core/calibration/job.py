@@ -11,8 +11,8 @@ import numpy as np
 
 from cascade_core.calibration.asking import Ask
 from cascade_core.calibration.certificate import Certificate, Terms, certify
-from cascade_core.calibration.collection import Progress, acollect, answer_keys, run_blocking
-from cascade_core.calibration.fitting import Fit, Frontier, fit
+from cascade_core.calibration.collection import Plan, Progress, acollect, answer_keys, plan, run_blocking
+from cascade_core.calibration.fitting import FEWEST, Fit, Frontier, check_request, fit
 from cascade_core.calibration.prompts import checked_prompts
 from cascade_core.calibration.replay import complete, estimates_of, mark, sample
 from cascade_core.calibration.scoring import as_scorer, score_table
@@ -20,6 +20,7 @@ from cascade_core.calibration.store import GIVEN, Store
 from cascade_core.calibration.table import AnswerTable
 from cascade_core.calibration.targets import Budget, RelativeQuality, Savings, Target
 from cascade_core.checks import SelfConsistency, Verification
+from cascade_core.errors import CalibrationError, ConfigurationError
 from cascade_core.policy import Policy
 from cascade_core.pricing import check_price_of_time, prices_of
 from cascade_core.tuning import Curve, choose
@@ -106,6 +107,8 @@ def calibrate(
             ``holdout``, ``seed``.
 
     Raises:
+        ConfigurationError: the models, the target or an option cannot be meant, or a price is missing; nothing was
+            called.
         CalibrationError: the prompts, models or scorer are unusable; what was collected stays in the store.
         InfeasibleTargetError: the target is beyond reach; says the best that can be had and at what price.
     """
@@ -158,8 +161,15 @@ async def acalibrate(
     queries = checked_prompts(prompts)
     own = {model: price for model, price in (prices or {}).items() if price is not None}
     known = prices_of(models, own)
+    check_request(tuple(models), target, **options)
+    if len(queries) < FEWEST:
+        raise CalibrationError(
+            f"{len(queries)} different prompts: at least {FEWEST} are needed, and some hundred make a good policy"
+        )
     opened = store if isinstance(store, Store) else Store(store)
     try:
+        if unit == "usd":
+            _check_priced(plan(models, queries, opened, prices=known, parameters=parameters, check=check))
         collected = await acollect(
             models,
             queries,
@@ -250,6 +260,16 @@ def calibrate_table(
         },
     )
     return Calibration(policy, certificate, fitted, table, remarks or {})
+
+
+def _check_priced(planned: Plan) -> None:
+    """Refuse to pay for answers whose costs nobody would know."""
+    unpriced = [model for model, calls in planned.calls.items() if calls and planned.dollars[model] is None]
+    if unpriced:
+        raise ConfigurationError(
+            f"the price of {unpriced[0]!r} is not known: pass prices={{{unpriced[0]!r}: Price(input=…, output=…)}}, "
+            'in US dollars per million tokens and 0 for a free model, or unit="seconds" to count time'
+        )
 
 
 def careful_versions(policy: Policy, curves: Sequence[Curve], target: Target, alone: float) -> list[Policy]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 
 from cascade_core.errors import ConfigurationError
 
@@ -49,7 +50,7 @@ class RelativeQuality:
 
     def __post_init__(self) -> None:
         """Check that it is a ratio."""
-        _check("a relative quality", self.ratio, 0, math.inf)
+        _check("a relative quality", self.ratio, 0, 10, " and 0.98 for 98 %")
 
 
 @dataclass(frozen=True)
@@ -66,13 +67,13 @@ class Savings:
 
     def __post_init__(self) -> None:
         """Check that it is a share."""
-        _check("savings", self.share, 0, 1)
+        _check("savings", self.share, 0, 1, " and 0.6 for 60 %")
 
 
 Target = Budget | Quality | RelativeQuality | Savings
 """Any of the targets."""
 
 
-def _check(what: str, value: float, low: float, high: float) -> None:
-    if not (low < value < high) or isinstance(value, bool):
-        raise ConfigurationError(f"{what} of {value!r}: expected a number between {low} and {high}")
+def _check(what: str, value: float, low: float, high: float, such: str = "") -> None:
+    if not isinstance(value, Real) or isinstance(value, bool) or not (low < value < high):
+        raise ConfigurationError(f"{what} of {value!r}: expected a number between {low} and {high}{such}")
