@@ -56,15 +56,16 @@ def _steps(
         member, below = job.member(step, live=live), job.below(config, run)
         watching: CallbackManager | None = below["callbacks"]  # type: ignore[assignment]
         if watching:
-            watching.on_custom_event(CALL_EVENT, step.model_dump(), run_id=run.run_id)
+            watching.on_custom_event(CALL_EVENT, _told(step), run_id=run.run_id)
         try:
             if live:
                 with closing(_within(below, member.stream(job.input, below, **job.kwargs))) as chunks:
                     for chunk in chunks:
                         yield from job.release(chunk)
             else:
+                sent, kwargs = job.sent(step)
                 with _Within(below):
-                    job.take(member.invoke(job.input, below, **job.kwargs))
+                    job.take(member.invoke(sent, below, **kwargs))
         except Exception as error:
             job.fail(error)
         else:
@@ -107,7 +108,7 @@ async def _asteps(
         member, below = job.member(step, live=live), job.below(config, run)
         watching: AsyncCallbackManager | None = below["callbacks"]  # type: ignore[assignment]
         if watching:
-            await watching.on_custom_event(CALL_EVENT, step.model_dump(), run_id=run.run_id)
+            await watching.on_custom_event(CALL_EVENT, _told(step), run_id=run.run_id)
         try:
             if live:
                 async with aclosing(
@@ -117,8 +118,9 @@ async def _asteps(
                         for item in job.release(chunk):
                             yield item
             else:
+                sent, kwargs = job.sent(step)
                 with _Within(below):
-                    job.take(await member.ainvoke(job.input, below, **job.kwargs))
+                    job.take(await member.ainvoke(sent, below, **kwargs))
         except Exception as error:
             job.fail(error)
         except asyncio.CancelledError as error:
@@ -147,6 +149,11 @@ async def arun_to_end(job: Job, config: RunnableConfig | None) -> Any:
     async for _ in adrive(job, config, stream=False):
         pass
     return job.output
+
+
+def _told(call: Call) -> dict[str, Any]:
+    """A call as an event tells of it: without the text of a verification."""
+    return call.model_dump(exclude={"prompt"}, exclude_none=True)
 
 
 def _tap(handlers: Iterable[object]) -> Any:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from cascade_langchain._members import AnyRunnable, Members
 
 _log = logging.getLogger("cascade_langchain")
+_NOTHING: Any = object()
 
 
 class Job:
@@ -86,7 +87,8 @@ class Job:
         self._chunks: list[Any] = []
         self._held: Any = None
         self._calls = 0
-        self._model = ""
+        self._step: Call | None = None
+        self._taken: Any = _NOTHING
         self._started = 0.0
 
     # -- what a subclass knows -----------------------------------------------------------------------------------
@@ -112,7 +114,7 @@ class Job:
         except AllModelsFailedError as error:
             raise error from next(iter(error.failures.values()))
         if isinstance(step, Call):
-            self._model = step.model
+            self._step, self._taken = step, _NOTHING
             self._calls += 1
             self._started = perf_counter()
         return step
@@ -123,7 +125,13 @@ class Job:
 
     def member(self, call: Call, *, live: bool) -> AnyRunnable:
         """What to call. ``live``: it will be streamed to the caller."""
+        if call.checks is not None:
+            return self._members.checking(call.model, bare=call.prompt is not None)
         return self._members(call.model, draft=self._hidden or not call.final)
+
+    def sent(self, call: Call) -> tuple[Any, Mapping[str, Any]]:
+        """What it is called with: input and further arguments, which a text of the policy's own has none of."""
+        return (self.input, self.kwargs) if call.prompt is None else (call.prompt, {})
 
     @property
     def released(self) -> bool:
@@ -132,7 +140,7 @@ class Job:
 
     def take(self, output: Any) -> None:
         """The output of a call that ran to its end unseen."""
-        self._outputs[self._model] = output
+        self._taken = output
 
     def release(self, chunk: Any) -> Iterator[Any]:
         """What of a live call may be passed on now. A chunk that ends the message waits for the record."""
@@ -151,14 +159,17 @@ class Job:
 
     def answered(self) -> None:
         """The call has come to a good end."""
-        if self.released:
-            self._outputs[self._model] = merged(self._chunks)
-        elif self._model not in self._outputs:
+        output = merged(self._chunks) if self.released else self._taken
+        if output is _NOTHING:
             self.fail(ValueError("the stream ended without a chunk"))
             return
-        answer = self.read(self._outputs[self._model], perf_counter() - self._started)
+        assert self._step is not None
+        latency = perf_counter() - self._started
+        if self._step.checks is None:
+            self._outputs[self._step.model] = output
+        answer = self.read(output, latency) if self._step.prompt is None else answer_of(output, latency)
         self.episode.observe(answer, released=self.released)
-        self._health.succeeded(self._model)
+        self._health.succeeded(self._step.model)
 
     def fail(self, error: Exception) -> None:
         """The call has failed.
@@ -168,10 +179,11 @@ class Job:
         """
         if _passes_through(error):
             raise error
-        self._health.failed(self._model)
+        assert self._step is not None
+        self._health.failed(self._step.model)
         if self.released:
             raise error
-        _log.warning("model %r failed with %s", self._model, type(error).__name__)
+        _log.warning("model %r failed with %s", self._step.model, type(error).__name__)
         self.episode.fail(error)
 
     def finish(self, stop: Stop) -> DecisionRecord:
@@ -214,8 +226,12 @@ class Job:
         child = config.copy()
         child.pop("run_name", None)
         watched = self.listens or run.inheritable_handlers
-        child["callbacks"] = self.watching(run.get_child(f"cascade:call:{self._calls}")) if watched else None
+        child["callbacks"] = self.watching(run.get_child(self._tag())) if watched else None
         return child
+
+    def _tag(self) -> str:
+        checks = self._step is not None and self._step.checks is not None
+        return f"cascade:{'check' if checks else 'call'}:{self._calls}"
 
     def watching(self, callbacks: Any) -> Any:
         """Who is told of the call: the job, too."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.runnables import Runnable
@@ -11,6 +11,9 @@ from langchain_core.runnables.base import RunnableBindingBase
 from langchain_core.runnables.configurable import DynamicRunnable
 
 from cascade_core.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from cascade_core.checks import SelfConsistency, Verification
 
 AnyRunnable = Runnable[Any, Any]
 Prepare = Callable[[AnyRunnable], AnyRunnable]
@@ -31,7 +34,7 @@ class Members:
     def __init__(self, models: Mapping[str, AnyRunnable], prepare: Prepare | None = None) -> None:
         self.models = models
         self._prepare = prepare
-        self._ready: dict[tuple[str, bool], AnyRunnable] = {}
+        self._ready: dict[tuple[str, bool | str], AnyRunnable] = {}
         self.able = frozenset(models)
         if prepare is not None:
             refused = {name: error for name in models if (error := self._refusal(name)) is not None}
@@ -47,6 +50,17 @@ class Members:
             model = self.models[name]
             ready = as_draft(model) if draft else model
             if self._prepare is not None:
+                ready = rebound(ready, self._prepare)
+            self._ready[key] = ready
+        return ready
+
+    def checking(self, name: str, *, bare: bool) -> AnyRunnable:
+        """The member for a call that checks an answer; ``bare``: as it was before it was prepared."""
+        key = (name, "bare" if bare else "check")
+        ready = self._ready.get(key)
+        if ready is None:
+            ready = as_checker(self.models[name])
+            if self._prepare is not None and not bare:
                 ready = rebound(ready, self._prepare)
             self._ready[key] = ready
         return ready
@@ -193,6 +207,33 @@ def _silent(runnable: AnyRunnable) -> AnyRunnable:
     if isinstance(runnable, DynamicRunnable) and chat_model_of(runnable) is not None:
         return runnable.model_copy(update={"default": as_draft(runnable.default)})
     return runnable.with_config(tags=[DRAFT_TAG])
+
+
+def as_checker(runnable: AnyRunnable) -> AnyRunnable:
+    """A draft that no cache answers for: the same answer again would tell nothing."""
+    return rebound(as_draft(runnable), _uncached)
+
+
+def _uncached(runnable: AnyRunnable) -> AnyRunnable:
+    if isinstance(runnable, BaseChatModel):
+        return runnable.model_copy(update={"cache": False})
+    if isinstance(runnable, DynamicRunnable) and chat_model_of(runnable) is not None:
+        return runnable.model_copy(update={"default": rebound(runnable.default, _uncached)})
+    return runnable
+
+
+def can_check(check: SelfConsistency | Verification | None, models: Mapping[str, AnyRunnable]) -> None:
+    """Check that a verification asks a chat model.
+
+    Raises:
+        ConfigurationError: it asks another runnable, whose input may be anything.
+    """
+    if check is None or check.kind != "verification" or chat_model_of(models[check.by]) is not None:
+        return
+    raise ConfigurationError(
+        f"the verification asks {check.by!r}, which is a {type(models[check.by]).__name__}: expected a chat model, "
+        "which takes a question as a text. Name one that is, or take SelfConsistency, which calls with the same input"
+    )
 
 
 def handing_on(models: Mapping[str, AnyRunnable], settings: Mapping[str, Any]) -> dict[str, AnyRunnable]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from types import SimpleNamespace
@@ -17,12 +17,13 @@ from cascade_core.calibration import Calibration, Case, Prompt, Scorer, Store, T
 from cascade_core.calibration import acalibrate as acalibrate_any
 from cascade_core.calibration import calibrate as calibrate_any
 from cascade_core.values import Answer
-from cascade_langchain._members import chat_model_of, chat_models, identity_of
+from cascade_langchain._members import as_checker, can_check, chat_model_of, chat_models, identity_of
 from cascade_langchain._model_log import ModelLog
 from cascade_langchain.runnable import ReadAnswer, answer_from, runnables
 
 if TYPE_CHECKING:
     from cascade_core.calibration import Ask
+    from cascade_core.checks import SelfConsistency, Verification
     from cascade_core.values import Query
 
 STORE = "calibration.sqlite"
@@ -42,6 +43,7 @@ def calibrate(
     make_input: MakeInput | None = None,
     read_answer: ReadAnswer | None = None,
     config: RunnableConfig | None = None,
+    check: SelfConsistency | Verification | None = None,
     **options: Any,
 ) -> Calibration:
     """Ask all models all prompts, score the answers, fit a policy to a target, and certify it.
@@ -61,6 +63,8 @@ def calibrate(
         make_input: makes the models' input of a prompt; None: its text.
         read_answer: reads an output; None: as :class:`RunnableCascade` does.
         config: for every call, such as callbacks and tags.
+        check: how answers are checked by further calls (:mod:`cascade_core.checks`); the policy keeps the check if it
+            is worth what it costs.
         **options: of :func:`cascade_core.calibration.calibrate`: ``prices``, ``concurrency``, ``max_spend``,
             ``progress``, ``unit``, ``usd_per_second``, ``confidence``, ``strategy``, ``embedding``, ``limits``,
             ``seed``, …
@@ -94,8 +98,17 @@ def calibrate(
     asks: dict[str, Ask] = {
         name: _Asking(member, make_input, read_answer, config).invoke for name, member in members.items()
     }
+    checkers = {name: one.invoke for name, one in _checkers(members, check, make_input, read_answer, config)}
     return calibrate_any(
-        asks, prompts, _scorer(scorer), target, store=store, parameters=_parameters(members), **options
+        asks,
+        prompts,
+        _scorer(scorer),
+        target,
+        store=store,
+        parameters=_parameters(members),
+        check=check,
+        checkers=checkers,
+        **options,
     )
 
 
@@ -109,6 +122,7 @@ async def acalibrate(
     make_input: MakeInput | None = None,
     read_answer: ReadAnswer | None = None,
     config: RunnableConfig | None = None,
+    check: SelfConsistency | Verification | None = None,
     **options: Any,
 ) -> Calibration:
     """:func:`calibrate` for a running event loop."""
@@ -116,8 +130,17 @@ async def acalibrate(
     asks: dict[str, Ask] = {
         name: _Asking(member, make_input, read_answer, config).ainvoke for name, member in members.items()
     }
+    checkers = {name: one.ainvoke for name, one in _checkers(members, check, make_input, read_answer, config)}
     return await acalibrate_any(
-        asks, prompts, _scorer(scorer), target, store=store, parameters=_parameters(members), **options
+        asks,
+        prompts,
+        _scorer(scorer),
+        target,
+        store=store,
+        parameters=_parameters(members),
+        check=check,
+        checkers=checkers,
+        **options,
     )
 
 
@@ -156,6 +179,24 @@ class _Asking:
 
     def _config(self, log: ModelLog) -> RunnableConfig:
         return merge_configs(self.config, {"callbacks": [log]})
+
+
+def _checkers(
+    members: Mapping[str, Runnable[Any, Any]],
+    check: SelfConsistency | Verification | None,
+    make_input: MakeInput | None,
+    read_answer: ReadAnswer | None,
+    config: RunnableConfig | None,
+) -> Iterator[tuple[str, _Asking]]:
+    """The members as a check calls them: a sample has the input of the answer, a verification's text is its own."""
+    if check is None:
+        return
+    check.fit_for(tuple(members))
+    can_check(check, members)
+    if check.kind == "verification":
+        make_input = read_answer = None
+    for name in {called for checked in check.of for called in check.models(checked)}:
+        yield name, _Asking(as_checker(members[name]), make_input, read_answer, config)
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,7 +21,7 @@ from cascade_core.health import Health
 from cascade_core.values import Answer, Call, DecisionRecord, Query
 from cascade_langchain._driver import adrive, arun_to_end, drive, run_to_end
 from cascade_langchain._job import Job
-from cascade_langchain._members import Members, chat_model_of
+from cascade_langchain._members import Members, can_check, chat_model_of
 from cascade_langchain._messages import answer_of, as_last_chunk, query_of, with_record
 from cascade_langchain._model_log import ModelLog
 
@@ -54,7 +54,7 @@ class RunnableCascade(RunnableSerializable[Input, Output]):
 
     Args:
         arms: a dictionary from name to runnable (or a function or dictionary that becomes one), cheapest first.
-        policy: as for :class:`ChatCascade`.
+        policy: as for :class:`ChatCascade`. A verification must ask an arm that is a chat model.
         prices: price of each arm by name, where there is no policy.
         read_query: makes the query, or its text, of an input. Without one it is found in a text, a prompt, messages,
             or a dictionary with ``messages``, ``input``, ``question``, ``query`` or ``text``.
@@ -116,6 +116,7 @@ class RunnableCascade(RunnableSerializable[Input, Output]):
         from cascade_core.default_policy import policy_for  # with numpy: not before it is needed
 
         fields: dict[str, Any] = {"arms": members, "policy": policy_for(members, policy, prices)}
+        can_check(fields["policy"].check, members)
         super().__init__(**fields, **settings)
         _ = self.members, self.health  # once, before threads may race for them
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
@@ -99,7 +100,12 @@ class _StructuredJob(Job):
         if self.released:
             said = self.log.messages[-1:]
             return answer_of(said[0], latency) if said else Answer(text=str(output), latency=latency)
-        return answer_of(output["raw"], latency, parse_error=output["parsed"] is None)
+        answer = answer_of(output["raw"], latency, parse_error=output["parsed"] is None)
+        if answer.text or not answer.tool_calls:
+            return answer
+        # The object came as the arguments of a tool call: they are what is compared and asked about.
+        made = json.dumps(output["raw"].tool_calls[0]["args"], ensure_ascii=False)
+        return answer.model_copy(update={"text": made})
 
     def seal(self, output: Any, record: DecisionRecord) -> Any:
         if self.released:

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
-from llama_index.core.base.llms.types import ChatResponse, CompletionResponse, ThinkingBlock
+from llama_index.core.base.llms.types import ChatMessage, ChatResponse, CompletionResponse, ThinkingBlock
 from llama_index.core.instrumentation.events.chat_engine import StreamChatEndEvent
 from llama_index.core.instrumentation.span import active_span_id
 from llama_index.core.llms.llm import LLM
@@ -93,7 +93,11 @@ class Turn(Generic[Result]):
 
     def call(self, prefix: str) -> Any:
         """Call the member of this step; of an async endpoint, the coroutine. ``prefix`` as in ``astream_chat``."""
-        endpoint, args, kwargs = self._call(self._llms[self.model])
+        asked = self._asked
+        if asked is None:
+            endpoint, args, kwargs = self._call(self._llms[self.model])
+        else:  # a question about an answer: text for text, without the tools or the object of the call
+            endpoint, args, kwargs = MemberCall("chat", ([ChatMessage(asked)],), {})
         return getattr(self._llms[self.model], prefix + endpoint)(*args, **kwargs)
 
     def waiting(self) -> AbstractContextManager[None]:
@@ -102,8 +106,9 @@ class Turn(Generic[Result]):
 
     def failed(self, error: Exception) -> None:
         """The member raised before anything was shown."""
-        self._errors[self.model] = error
-        if self._inner:
+        if self._checks is None:
+            self._errors[self.model] = error
+        if self._inner and self._asked is None:
             # It did answer, but not with the object: that was paid for, and is no sign that the model is down.
             self._health.succeeded(self.model)
             self._episode.observe(structured_answer_of(None, self._inner, self._seconds))
@@ -114,7 +119,8 @@ class Turn(Generic[Result]):
     def answered(self, result: Any) -> None:
         """The member returned, and nothing was shown yet."""
         self._health.succeeded(self.model)
-        self._results[self.model] = result
+        if self._checks is None:
+            self._results[self.model] = result
         self._episode.observe(self._answer(result))
 
     def result(self) -> Any:
@@ -182,8 +188,18 @@ class Turn(Generic[Result]):
         assert self._step is not None
         return self._step.model
 
+    @property
+    def _checks(self) -> str | None:
+        """Name of the member whose answer this step checks; None if it is for an answer."""
+        return self._step.checks if isinstance(self._step, Call) else None
+
+    @property
+    def _asked(self) -> str | None:
+        """What the member is asked, if that is not what the user asked."""
+        return self._step.prompt if isinstance(self._step, Call) else None
+
     def _answer(self, result: Any, logprobs: TokenLogprobs | None = None) -> Answer:
-        if self._inner is not None:
+        if self._inner is not None and self._asked is None:
             return structured_answer_of(result, self._inner, self._seconds)
         return answer_of(result, self._seconds, logprobs)
 

@@ -24,6 +24,7 @@ from cascade_llamaindex._messages import copied, query_of
 
 if TYPE_CHECKING:
     from cascade_core.calibration import Ask
+    from cascade_core.checks import SelfConsistency, Verification
     from cascade_core.values import Query
 
 MakeInput = Callable[[Prompt], "str | Sequence[ChatMessage]"]
@@ -42,6 +43,7 @@ def calibrate(
     *,
     make_input: MakeInput | None = None,
     contexts: Callable[[Prompt], Sequence[str]] | None = None,
+    check: SelfConsistency | Verification | None = None,
     **options: Any,
 ) -> Calibration:
     """Ask all models all prompts, score the answers, fit a policy to a target, and certify it.
@@ -60,6 +62,8 @@ def calibrate(
         store: file or database URL that answers are kept in.
         make_input: makes what the models are sent of a prompt, such as the question with its context; None: its text.
         contexts: the retrieved texts of a prompt, for evaluators that ask for them (faithfulness, relevancy).
+        check: how answers are checked by further calls (:mod:`cascade_core.checks`); the policy keeps the check if it
+            is worth what it costs.
         **options: of :func:`cascade_core.calibration.calibrate`: ``prices``, ``concurrency``, ``max_spend``,
             ``progress``, ``unit``, ``usd_per_second``, ``confidence``, ``strategy``, ``embedding``, ``limits``,
             ``seed``, …
@@ -90,6 +94,7 @@ def calibrate(
     members = _members(llms)
     # Threads, not an event loop of our own: clients keep their connections for the loop they were first used in.
     asks = {name: _ask(llm, make_input) for name, llm in members.items()}
+    verifiers = {name: _ask(llm, None) for name, llm in members.items()}
     return calibrate_any(
         asks,
         _measured(prompts, make_input),
@@ -97,6 +102,8 @@ def calibrate(
         target,
         store=store,
         parameters=_parameters(members),
+        check=check,
+        checkers=verifiers if check is not None and check.kind == "verification" else asks,
         **options,
     )
 
@@ -110,11 +117,13 @@ async def acalibrate(
     *,
     make_input: MakeInput | None = None,
     contexts: Callable[[Prompt], Sequence[str]] | None = None,
+    check: SelfConsistency | Verification | None = None,
     **options: Any,
 ) -> Calibration:
     """:func:`calibrate` for a running event loop."""
     members = _members(llms)
     asks = {name: _aask(llm, make_input) for name, llm in members.items()}
+    verifiers = {name: _aask(llm, None) for name, llm in members.items()}
     return await acalibrate_any(
         asks,
         _measured(prompts, make_input),
@@ -122,6 +131,8 @@ async def acalibrate(
         target,
         store=store,
         parameters=_parameters(members),
+        check=check,
+        checkers=verifiers if check is not None and check.kind == "verification" else asks,
         **options,
     )
 

@@ -12,6 +12,7 @@ from cascade_core._lazy import lazily
 
 if TYPE_CHECKING:
     from cascade_core.belief import Belief
+    from cascade_core.checks import SelfConsistency, Verification
     from cascade_core.episode import Episode
     from cascade_core.errors import (
         AllModelsFailedError,
@@ -41,6 +42,7 @@ __getattr__, __dir__ = lazily(
     __name__,
     {
         "cascade_core.belief": ("Belief",),
+        "cascade_core.checks": ("SelfConsistency", "Verification"),
         "cascade_core.episode": ("Episode",),
         "cascade_core.errors": (
             "AllModelsFailedError",
@@ -85,6 +87,8 @@ __all__ = [
     "PolicyError",
     "Price",
     "Query",
+    "SelfConsistency",
     "Stop",
     "Usage",
+    "Verification",
 ]

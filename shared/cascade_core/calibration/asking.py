@@ -42,7 +42,7 @@ async def aasked(ask: Ask, prompt: Prompt) -> Answer:
 def with_checks(
     models: Mapping[str, Ask],
     check: SelfConsistency | Verification | None,
-    verifiers: Mapping[str, Ask] | None = None,
+    checkers: Mapping[str, Ask] | None = None,
 ) -> dict[str, Ask]:
     """The models, each answer of those that ``check`` names being checked before it is returned.
 
@@ -51,43 +51,41 @@ def with_checks(
     Args:
         models: the models by name.
         check: how answers are checked.
-        verifiers: the models that a verification asks, sending the prompt's text as it is; None for ``models``.
+        checkers: the models as the check calls them, where that is not as for an answer: a verification's text is to
+            be sent as it is, and no cache may answer for a sample. None for ``models``.
     """
     found = dict(models)
     for name in models:
         if check is not None and check.models(name):
-            checked = _Checked(name, check, models, models if verifiers is None else verifiers)
-            parts = [models[name], *(checked.ask_of(other) for other in check.models(name))]
+            checked = _Checked(name, check, models[name], models if checkers is None else checkers)
+            parts = [models[name], *(checked.checkers[other] for other in check.models(name))]
             found[name] = checked.aask if any(map(is_async, parts)) else checked.ask
     return found
 
 
 @dataclass(frozen=True)
 class _Checked:
-    model: str
+    name: str
     check: SelfConsistency | Verification
-    models: Mapping[str, Ask]
-    verifiers: Mapping[str, Ask]
+    model: Ask
+    checkers: Mapping[str, Ask]
 
     def ask(self, prompt: Prompt) -> Answer:
-        answer = asked(self.models[self.model], prompt)
+        answer = asked(self.model, prompt)
         checking = self._checking(prompt, answer)
         while (call := checking.call) is not None:
-            checking.take(asked(self.ask_of(call.model), _sent(call, prompt)))
+            checking.take(asked(self.checkers[call.model], _sent(call, prompt)))
         return checking.checked
 
     async def aask(self, prompt: Prompt) -> Answer:
-        answer = await aasked(self.models[self.model], prompt)
+        answer = await aasked(self.model, prompt)
         checking = self._checking(prompt, answer)
         while (call := checking.call) is not None:
-            checking.take(await aasked(self.ask_of(call.model), _sent(call, prompt)))
+            checking.take(await aasked(self.checkers[call.model], _sent(call, prompt)))
         return checking.checked
 
-    def ask_of(self, model: str) -> Ask:
-        return (self.verifiers if isinstance(self.check, Verification) else self.models)[model]
-
     def _checking(self, prompt: Prompt, answer: Answer) -> Checking:
-        return Checking(self.check, self.model, prompt, answer)
+        return Checking(self.check, self.name, prompt, answer)
 
 
 def _sent(call: Call, prompt: Prompt) -> Prompt:

@@ -138,7 +138,7 @@ def collect(
     max_failures: int = 5,
     progress: Callable[[Progress], None] | bool = False,
     check: SelfConsistency | Verification | None = None,
-    verifiers: Mapping[str, Ask] | None = None,
+    checkers: Mapping[str, Ask] | None = None,
 ) -> Collection:
     """Collect the answers of models to prompts.
 
@@ -154,7 +154,8 @@ def collect(
         progress: called after every answer; True shows a bar.
         check: how answers are checked (:mod:`cascade_core.checks`). An answer and its check are kept together, once
             both are there, and counted as one call.
-        verifiers: the models that a verification asks, sending a prompt's text as it is; None for ``models``.
+        checkers: the models as a check calls them, see :func:`~cascade_core.calibration.asking.with_checks`; None for
+            ``models``.
 
     Returns:
         What was collected. A prompt that a model failed on has no answer of it; the next run tries again.
@@ -175,7 +176,7 @@ def collect(
         max_failures=max_failures,
         progress=progress,
         check=check,
-        verifiers=verifiers,
+        checkers=checkers,
     )
     return run_blocking(work)
 
@@ -192,7 +193,7 @@ async def acollect(
     max_failures: int = 5,
     progress: Callable[[Progress], None] | bool = False,
     check: SelfConsistency | Verification | None = None,
-    verifiers: Mapping[str, Ask] | None = None,
+    checkers: Mapping[str, Ask] | None = None,
 ) -> Collection:
     """:func:`collect` for a running event loop."""
     check_names(tuple(models))
@@ -205,7 +206,7 @@ async def acollect(
         )
     if check is not None:
         check.fit_for(tuple(models))
-    asks, names = with_checks(models, check, verifiers), answer_keys(models, parameters, check)
+    asks, names = with_checks(models, check, checkers), answer_keys(models, parameters, check)
     with store.collecting():
         store.add_prompts(queries)
         jobs = [_Job.open(model, queries, store, prices, names[model], check) for model in models]
@@ -235,12 +236,12 @@ def answer_keys(
     given = {model: dict((parameters or {}).get(model) or {}) for model in models}
     keys = {}
     for model, own in given.items():
-        checkers = () if check is None else check.models(model)
-        if check is not None and checkers:
+        called = () if check is None else check.models(model)
+        if check is not None and called:
             own = {
                 **own,
                 "check": check.model_dump(mode="json", exclude={"of"}),
-                "checkers": {name: given.get(name) for name in checkers},
+                "called": {name: given.get(name) for name in called},
             }
         keys[model] = fingerprint(own)
     return keys
@@ -263,7 +264,7 @@ class _Job:
     model: str
     parameters: str
     prices: Mapping[str, Price | None]
-    checkers: tuple[str, ...]  # models called to check an answer
+    called: tuple[str, ...]  # models that check an answer
     todo: deque[Prompt]
     input_tokens: int
     more_input_tokens: float = 0.0  # that a call takes on average beyond a quarter of its prompt's characters
@@ -292,8 +293,8 @@ class _Job:
         """Look up what is answered already."""
         answered = store.answered(model, parameters=parameters)
         todo = deque(prompt for prompt in prompts if prompt.key not in answered)
-        checkers = () if check is None else check.models(model)
-        job = cls(model, parameters, prices, checkers, todo, input_tokens=sum(map(input_tokens, todo)))
+        called = () if check is None else check.models(model)
+        job = cls(model, parameters, prices, called, todo, input_tokens=sum(map(input_tokens, todo)))
         if answered and job.price is not None:
             table = store.table([model], parameters={model: parameters}, prices=prices)
             for query, (answer,) in zip(table.queries, table.answers, strict=True):
@@ -341,7 +342,7 @@ class _Job:
         )
         checks = calls * self.check_dollars
         if not self.seen:  # as if each call of the check took what the answer takes
-            checks = sum(price.dollars(usage) for name in self.checkers if (price := self.prices.get(name)))
+            checks = sum(price.dollars(usage) for name in self.called if (price := self.prices.get(name)))
         return self.price.dollars(usage) + checks
 
 

@@ -77,7 +77,7 @@ def calibrate(
     confidence: float = 0.95,
     guarantee: bool = True,
     check: SelfConsistency | Verification | None = None,
-    verifiers: Mapping[str, Ask] | None = None,
+    checkers: Mapping[str, Ask] | None = None,
     **options: Any,
 ) -> Calibration:
     """Collect, score, fit and certify.
@@ -102,7 +102,8 @@ def calibrate(
         check: how answers are checked by further calls (:mod:`cascade_core.checks`). What that costs is part of what
             the checked models' answers cost and counts against ``max_spend``; the policy has the check if it is worth
             it, as of :func:`~cascade_core.calibration.fit`.
-        verifiers: the models that a verification asks, sending a prompt's text as it is; None for ``models``.
+        checkers: the models as a check calls them, by name: functions that send the text of a verification as it is,
+            and that no cache answers for; None for ``models``.
         **options: of :func:`~cascade_core.calibration.fit`: ``strategy``, ``embedding``, ``own``, ``limits``,
             ``holdout``, ``seed``.
 
@@ -129,7 +130,7 @@ def calibrate(
             confidence=confidence,
             guarantee=guarantee,
             check=check,
-            verifiers=verifiers,
+            checkers=checkers,
             **options,
         )
     )
@@ -152,7 +153,7 @@ async def acalibrate(
     confidence: float = 0.95,
     guarantee: bool = True,
     check: SelfConsistency | Verification | None = None,
-    verifiers: Mapping[str, Ask] | None = None,
+    checkers: Mapping[str, Ask] | None = None,
     **options: Any,
 ) -> Calibration:
     """:func:`calibrate` for a running event loop."""
@@ -180,7 +181,7 @@ async def acalibrate(
             max_spend=max_spend,
             progress=progress,
             check=check,
-            verifiers=verifiers,
+            checkers=checkers,
         )
         names = answer_keys(models, parameters, check)
         table = opened.table(list(models), parameters=names, prompts=queries, prices=known, unit=unit)
