@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -107,7 +108,8 @@ PRICES = ("--price", "small=1,2", "--price", "large=10,20")
 def project(tmp_path, monkeypatch):
     """A folder with a module of models and a file of prompts, as the current folder."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delitem(sys.modules, "my_models", raising=False)
+    for module in ("my_models", "framework_models", "priced_models"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
     (tmp_path / "my_models.py").write_text(MODULE)
     lines = [{"query": f"{n} + {n % 7}", "reference": str(n + n % 7)} for n in range(60)]
     (tmp_path / "prompts.jsonl").write_text("\n".join(map(json.dumps, lines)))
@@ -177,13 +179,51 @@ def test_collect_takes_a_choice_of_prompts_and_exports(project):
     [
         ("broken=my_models:broken", "model 'broken' failed"),
         ("other=my_models:number", "is of type int: expected a function"),
-        ("other=my_models:absent", "there is no such MODULE:ATTRIBUTE"),
+        ("other=my_models:larg", "module 'my_models' has no 'larg' (but 'large')"),
         ("other=nowhere:absent", "there is no such MODULE:ATTRIBUTE"),
         ("other=noprovider:gpt-x", "there is no such MODULE:ATTRIBUTE"),
     ],
 )
 def test_a_model_that_cannot_be_used_is_an_error(project, model, message):
     result = said("collect", BOTH[0], model, "--prompts", "prompts.jsonl", "--store", "s.sqlite", code=1)
+    assert message in result["message"]
+
+
+@pytest.mark.parametrize(
+    ("models", "message"),
+    [
+        (BOTH[:1], "only one model, 'small'"),
+        ((BOTH[0], "small=my_models:large"), "two models are named 'small'"),
+    ],
+)
+def test_models_that_are_too_few_or_share_a_name_are_refused_at_once(project, models, message):
+    result = said("collect", *models, "--prompts", "prompts.jsonl", "--store", "s.sqlite", code=1)
+    assert message in result["message"]
+    assert not (project / "s.sqlite").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("empty.jsonl", "", "empty.jsonl: there are no prompts"),
+        ("absent.jsonl", None, "absent.jsonl: No such file"),
+        (
+            "cut.jsonl",
+            '{"query": "1 + 1"}\n{"query": "1',
+            "cut.jsonl: record 2 is not JSON: Unterminated string",
+        ),
+        (
+            "other.csv",
+            "question,gold\n1 + 1,2\n",
+            "other.csv: prompt 1 has no text: expected one of the columns",
+        ),
+        ("prompts.xlsx", "", "prompts.xlsx: expected a file that ends in one of"),
+    ],
+)
+def test_prompts_that_cannot_be_read_are_named(project, name, text, message):
+    if text is not None:
+        (project / name).write_text(text)
+    result = said("collect", *BOTH, "--prompts", name, "--store", "s.sqlite", code=1)
     assert message in result["message"]
 
 
@@ -214,6 +254,24 @@ def test_a_provider_string_reaches_the_provider(project, openai_server, monkeypa
     with Store("s.sqlite") as store:
         small, big = store.table(["openai:gpt-4o-mini", "big"]).cost.sum(axis=0)
     assert 0 < small < big  # by the price list, from the tokens that the provider reports
+
+
+def test_a_frameworks_model_is_priced_by_its_own_name(project, openai_server):
+    pytest.importorskip("langchain_openai")
+    (project / "priced_models.py").write_text(
+        "from langchain_openai import ChatOpenAI\n"
+        f"settings = dict(base_url={openai_server.base_url!r}, api_key='none')\n"
+        "one, two = (ChatOpenAI(model=name, **settings) for name in ('gpt-4o-mini', 'my-own'))\n"
+    )
+    models = ("cheap=priced_models:one", "own=priced_models:two")
+    done = run("collect", *models, "--prompts", "prompts.jsonl", "--store", "s.sqlite", "--limit", 3, "--yes")
+    assert done.exit_code == 0, done.output
+    assert "no price known: --price own=…" in done.output
+    assert "and what own costs" in done.output
+    with Store("s.sqlite") as store:
+        cost = store.table(["cheap", "own"]).cost
+    assert (cost[:3, 0] > 0).all()
+    assert np.isnan(cost[:3, 1]).all()
 
 
 # -- fit -----------------------------------------------------------------------------------------------------------

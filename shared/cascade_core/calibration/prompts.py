@@ -134,9 +134,18 @@ def _lines(file: Path) -> list[str]:
     return [line for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
 
 
+def _json(line: str, number: int) -> Any:
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError as error:
+        raise CalibrationError(
+            f"record {number} is not JSON: {error.msg} at its character {error.pos}"
+        ) from error
+
+
 _READERS: dict[str, Any] = {
     ".txt": _lines,
-    ".jsonl": lambda file: [json.loads(line) for line in _lines(file)],
+    ".jsonl": lambda file: [_json(line, number) for number, line in enumerate(_lines(file), start=1)],
     ".json": lambda file: json.loads(file.read_text(encoding="utf-8-sig")),
     ".csv": _csv,
     ".parquet": _parquet,

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -26,6 +27,7 @@ from cascade_core.calibration import (
     Target,
 )
 from cascade_core.errors import CascadeError, ConfigurationError, InfeasibleTargetError
+from cascade_core.policy import check_names
 from cascade_core.values import Price
 
 FAILED, USAGE, INFEASIBLE, BROKEN, INCOMPLETE = 1, 2, 3, 4, 5
@@ -152,11 +154,18 @@ def parse_prices(texts: Sequence[str]) -> dict[str, Price]:
 def named_models(texts: Sequence[str]) -> dict[str, str]:
     """What names each model: its own name, or the whole text of ``[NAME=]WHAT``."""
     parts = [text.rpartition("=") for text in texts]
-    return {name or what: what for name, _, what in parts}
+    names = [name or what for name, _, what in parts]
+    twice = [name for n, name in enumerate(names) if name in names[:n]]
+    if twice:
+        raise ConfigurationError(
+            f"two models are named {twice[0]!r}: give each a name of its own, as in {twice[0]}-2=WHAT"
+        )
+    check_names(names)
+    return {name: what for name, (_, _, what) in zip(names, parts, strict=True)}
 
 
-def find_model(what: str) -> Ask:
-    """A model by ``module:attribute`` or by a provider string.
+def find_model(what: str) -> tuple[Ask, str]:
+    """A model by ``module:attribute`` or by a provider string, and the name by which price lists know it.
 
     The attribute may be a function from a prompt to an answer, or a framework's model. The latter is made callable by
     the wrapper package that says so: an entry point of the group ``cascade_routing.models``, named after the package
@@ -171,15 +180,14 @@ def find_model(what: str) -> Ask:
     families = {base.__module__.split(".")[0] for base in type(found).__mro__}
     for entry in entry_points(group=MODELS_GROUP):
         if entry.name in families:
-            ask: Ask = entry.load()(found)
-            return ask
+            own = (getattr(found, name, None) for name in ("model_name", "model"))
+            return entry.load()(found), next((name for name in own if isinstance(name, str)), what)
     if not callable(found):
         raise ConfigurationError(
             f"model {what!r} is of type {type(found).__name__}: expected a function from a prompt to a "
             "cascade_core.Answer, or a model of LangChain or LlamaIndex"
         )
-    function: Ask = found
-    return function
+    return found, what
 
 
 def find_attribute(what: str) -> Any:
@@ -203,15 +211,24 @@ def _by_provider(what: str) -> Any:
         from langchain.chat_models import init_chat_model
     except ImportError as error:
         raise ConfigurationError(
-            f"model {what!r}: there is no such MODULE:ATTRIBUTE, and for a provider string such as openai:gpt-5 "
+            f"model {what!r}: {_absent(what)}, and for a provider string such as openai:gpt-5 "
             'LangChain is needed: pip install "cascade-routing[langchain]" langchain and the provider\'s package'
         ) from error
     try:
         return init_chat_model(what)
     except (ImportError, ValueError) as error:
         raise ConfigurationError(
-            f"model {what!r}: there is no such MODULE:ATTRIBUTE, and as a provider string it says: {error}"
+            f"model {what!r}: {_absent(what)}, and as a provider string it says: {error}"
         ) from error
+
+
+def _absent(what: str) -> str:
+    module, _, attribute = what.partition(":")
+    known = [name for name in getattr(sys.modules.get(module), "__dict__", {}) if not name.startswith("_")]
+    near = get_close_matches(attribute, known, n=1)
+    if known:
+        return f"module {module!r} has no {attribute!r}" + (f" (but {near[0]!r})" if near else "")
+    return "there is no such MODULE:ATTRIBUTE"
 
 
 def percent(share: float) -> str:

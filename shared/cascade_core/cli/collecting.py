@@ -57,13 +57,14 @@ def collect(
 ) -> None:
     """Run models on prompts and keep the answers. A rerun goes on where the last run stopped, and pays once."""
     with exit_codes(json):
-        named = named_models(models)
-        asks = {name: find_model(what) for name, what in named.items()}
+        found = {name: find_model(what) for name, what in named_models(models).items()}
+        asks = {name: ask for name, (ask, _) in found.items()}
         wanted = read_prompts(prompts)
         if limit is not None:
             wanted = choose_prompts(wanted, limit, method=choose, seed=seed)
         prices = prices_of(asks, parse_prices(price or []))
-        prices |= {name: price_of(named[name]) for name, known in prices.items() if known is None}
+        prices |= {name: price_of(found[name][1]) for name, known in prices.items() if known is None}
+        unpriced = [name for name, known in prices.items() if known is None]
         with Store(store) as opened:
             _agree(plan(asks, wanted, opened, prices=prices), yes or json)
             result = collect_answers(
@@ -89,8 +90,10 @@ def collect(
             summary,
             json,
             lambda screen: screen.print(
-                f"{result.calls} calls for ${result.spent:.4f}; answers to {len(result.prompts)} prompts are in "
-                f"[bold]{store}[/].\nNext: cascade-routing fit {store} --scorer … --relative-quality 0.98"
+                f"{result.calls} calls for ${result.spent:.4f}"
+                + (f" and what {', '.join(unpriced)} costs" if unpriced else "")
+                + f"; answers to {len(result.prompts)} prompts are in [bold]{store}[/].\n"
+                f"Next: cascade-routing fit {store} --scorer … --relative-quality 0.98"
             ),
         )
     if result.stopped == "max_spend":
@@ -104,7 +107,9 @@ def _agree(planned: Plan, yes: bool) -> None:
         (
             model,
             str(calls),
-            "no price known" if planned.dollars[model] is None else f"${planned.dollars[model]:.4f}",
+            f"no price known: --price {model}=…"
+            if planned.dollars[model] is None
+            else f"${planned.dollars[model]:.4f}",
         )
         for model, calls in planned.calls.items()
     ]
