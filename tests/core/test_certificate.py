@@ -11,7 +11,14 @@ from scipy.stats import beta
 from cascade_core import ArrayError, CalibrationError
 from cascade_core.calibration import Budget, Quality, RelativeQuality, Savings
 from cascade_core.calibration.bounds import lower_mean, lower_ratio, upper_mean, upper_ratio
-from cascade_core.calibration.certificate import Certificate, Sample, Terms, certificate_of, certify
+from cascade_core.calibration.certificate import (
+    Certificate,
+    Sample,
+    Terms,
+    agreed_with,
+    certificate_of,
+    certify,
+)
 
 MODELS = ("small", "large")
 
@@ -179,11 +186,29 @@ def test_a_target_is_reached_only_by_its_bound(target, reached):
 
 
 def test_agreement_is_called_agreement():
-    labels_free = Terms(None, reference="large", scorer="agreement:large:normalised")
+    labels_free = Terms(RelativeQuality(0.5), reference="large", scorer="agreement:large:normalised")
     _, certificate = certify([sample(0.97, 0.3)], labels_free)
-    assert any(
-        "agreement with large, which is not the same as being right" in s for s in certificate.assumptions
-    )
+    assert certificate.agreement_with == "large"
+    assert " agreement with large's answers, right or wrong, at no more than " in certificate.sentence
+    assert "quality" not in certificate.sentence
+    assert certificate.target == "at least 50 % agreement with large's answers"
+    assert any("which is not the same as being right" in said for said in certificate.assumptions)
+    other = Terms(None, reference="small", scorer="agreement:large:normalised")
+    _, certificate = certify([sample(0.97, 0.3)], other)
+    assert " of small's agreement with large's answers, right or wrong, at " in certificate.sentence
+
+
+@pytest.mark.parametrize(
+    ("scorer", "models", "expected"),
+    [
+        ("agreement:llama3:8b:numeric", ["llama3", "llama3:8b"], "llama3:8b"),
+        ("agreement:llama3:numeric", ["llama3", "llama3:8b"], "llama3"),
+        ("agreement:gone:numeric", ["small"], "gone"),
+        ("agreements", ["small"], None),
+    ],
+)
+def test_the_model_that_is_agreed_with_may_have_any_name(scorer, models, expected):
+    assert agreed_with(scorer, models) == expected
 
 
 def test_too_few_prompts_and_unbounded_scores_are_refused():

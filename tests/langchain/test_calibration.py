@@ -159,6 +159,19 @@ def test_evaluators_of_every_form_agree(models: list[Any], tmp_path: Path, score
     assert table.quality.mean(axis=0).tolist() == pytest.approx([2 / 3, 1.0])
 
 
+def test_without_right_answers_it_is_agreement_that_is_promised(models: list[Any], tmp_path: Path) -> None:
+    """Prompts alone, and a model's name: the right answers that the prompts could have had are not looked at."""
+    texts = [str(prompt["text"]) for prompt in PROMPTS]
+    found = calibrate(
+        models, texts, "agreement:large", RelativeQuality(0.9), tmp_path / "s.sqlite", **OPTIONS
+    )
+    assert found.table.quality.mean(axis=0).tolist() == pytest.approx([2 / 3, 1.0])
+    assert "agreement with large's answers, right or wrong, at no more than" in found.certificate.sentence
+    assert found.certificate.reference == "large"
+    cascade = ChatCascade(models, policy=found.policy)
+    assert cascade.invoke("hard question 3").text == "answer 3"
+
+
 def test_a_model_judges(models: list[Any], tmp_path: Path) -> None:
     judge = Judge(ask_with(Scripted(say=lambda text: "3" if "wrong" in text else "9")))
     table = calibrate(models, PROMPTS, judge, TARGET, tmp_path / "answers.sqlite", **OPTIONS).table

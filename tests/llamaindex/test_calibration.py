@@ -68,6 +68,19 @@ def test_a_fitted_policy_sends_each_query_where_it_belongs(
     assert SECRET.encode() not in (tmp_path / "answers.sqlite").read_bytes()
 
 
+def test_without_right_answers_it_is_agreement_that_is_promised(
+    server: OpenAIServer, cascade: CascadeOf, options: dict[str, Any]
+) -> None:
+    """Prompts alone, and a model's name: the right answers that the prompts could have had are not looked at."""
+    llm, texts = cascade(), [str(prompt["text"]) for prompt in prompts(120)]
+    found = calibrate(llm, texts, "agreement:large", RelativeQuality(0.9), **options)
+    assert found.table.quality[:, found.table.models.index("large")].min() == 1
+    assert "agreement with large's answers, right or wrong, at no more than" in found.certificate.sentence
+    assert found.certificate.reference == "large"
+    llm.policy = found.policy
+    assert llm.chat([ChatMessage("41+52?")]).additional_kwargs["cascade"]["model"] == "large"
+
+
 def test_a_policy_fitted_here_works_in_langchain(
     server: OpenAIServer, cascade: CascadeOf, options: dict[str, Any], tmp_path: Path
 ) -> None:

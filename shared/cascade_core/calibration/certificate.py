@@ -54,6 +54,8 @@ class Certificate(BaseModel):
         confidence: probability that the quality bound and the cost bound both hold, over the draw of the prompts.
         prompts: number of held-out prompts.
         scorer: what quality means here.
+        agreement_with: the model whose answers stand in for right ones, so that quality is agreement with them and
+            that model's own is 1; None where quality was scored.
         unit: what costs are counted in.
         usd_per_second: price of time that is in costs in US dollars.
         target: the target in words, empty without one.
@@ -74,6 +76,7 @@ class Certificate(BaseModel):
     confidence: float
     prompts: int
     scorer: str
+    agreement_with: str | None = None
     unit: Literal["usd", "seconds"]
     usd_per_second: float = 0.0
     target: str = ""
@@ -92,13 +95,19 @@ class Certificate(BaseModel):
     def sentence(self) -> str:
         """The certificate in one sentence."""
         quality, cost = self.relative_quality, self.relative_cost
+        what = quality_in_words(self.reference, self.agreement_with)
         return (
-            f"With {_percent(self.confidence)} confidence, at least {_percent(quality.bound, down=True)} of "
-            f"{self.reference}'s quality at no more than {_percent(cost.bound, down=False)} of its "
+            f"With {_percent(self.confidence)} confidence, at least {_percent(quality.bound, down=True)} {what}"
+            f"{', right or wrong,' if self.agreement_with else ''} at no more than "
+            f"{_percent(cost.bound, down=False)} of its "
             f"{'time' if self.unit == 'seconds' else 'cost'}{time_in_words(self.usd_per_second)} "
             f"(measured on {self.prompts} held-out prompts: {_percent(quality.measured)} at "
             f"{_percent(cost.measured)})."
         )
+
+    def __str__(self) -> str:
+        """The sentence, and what has to be true, as a list."""
+        return "\n".join([self.sentence, *(f"- {said}" for said in self.assumptions)])
 
 
 @dataclass(frozen=True)
@@ -176,25 +185,56 @@ def certify(candidates: Sequence[Sample], terms: Terms) -> tuple[int, Certificat
         alone = len(candidates) == 1
         numbers[tested] = bound if alone else Bound(measured=bound.measured, bound=_wanted(terms.target))
     reached = None if tested is None else reaching >= 0
+    agreed = agreed_with(terms.scorer, sample.models)
     return chosen, Certificate(
         confidence=terms.confidence,
         prompts=sample.quality.size,
         scorer=terms.scorer,
+        agreement_with=agreed,
         unit=terms.unit,
         usd_per_second=terms.usd_per_second,
-        target="" if terms.target is None else in_words(terms.target, terms.reference),
+        target="" if terms.target is None else in_words(terms.target, terms.reference, agreed),
         reached=reached,
         reference=terms.reference,
         most_cost=sample.most_cost,
         candidates=len(candidates),
         sharper=sharper,
-        assumptions=_assumptions(terms, sample.most_cost, len(candidates)),
+        assumptions=_assumptions(terms, agreed, sample.most_cost, len(candidates)),
         **numbers,
     )
 
 
-def in_words(target: Target, reference: str) -> str:
-    """The target in words.
+def agreed_with(scorer: str, models: Sequence[str]) -> str | None:
+    """The model whose answers a scorer of this name takes for right ones; None if it takes none.
+
+    Example:
+        >>> agreed_with("agreement:llama3:8b:numeric", ["llama3", "llama3:8b"])
+        'llama3:8b'
+        >>> agreed_with("numeric", ["small", "large"]) is None
+        True
+    """
+    kind, _, rest = scorer.partition(":")
+    if kind != "agreement":
+        return None
+    named = [model for model in models if f"{rest}:".startswith(f"{model}:")]
+    return max(named, key=len) if named else rest.rpartition(":")[0] or rest
+
+
+def quality_in_words(reference: str, agreed: str | None) -> str:
+    """What a share of a model's quality is a share of.
+
+    Example:
+        >>> quality_in_words("large", None), quality_in_words("large", "large")
+        ("of large's quality", "agreement with large's answers")
+    """
+    if agreed is None:
+        return f"of {reference}'s quality"
+    agreement = f"agreement with {agreed}'s answers"
+    return agreement if agreed == reference else f"of {reference}'s {agreement}"
+
+
+def in_words(target: Target, reference: str, agreed: str | None = None) -> str:
+    """The target in words; ``agreed`` is the model whose answers stand in for right ones.
 
     Example:
         >>> in_words(RelativeQuality(0.98), "large")
@@ -202,9 +242,10 @@ def in_words(target: Target, reference: str) -> str:
     """
     match target:
         case Quality(quality=wanted):
-            return f"a quality of at least {wanted:g}"
+            what = "quality" if agreed is None else quality_in_words(agreed, agreed)
+            return f"a mean {what} of at least {wanted:g}"
         case RelativeQuality(ratio=wanted):
-            return f"at least {_percent(wanted)} of {reference}'s quality"
+            return f"at least {_percent(wanted)} {quality_in_words(reference, agreed)}"
         case Budget(cost=wanted):
             return f"at most {wanted:g} per query"
         case Savings(share=wanted):
@@ -289,14 +330,15 @@ def _sharper(bound: Bound, prompts: int) -> tuple[Sharper, ...]:
     )
 
 
-def _assumptions(terms: Terms, most_cost: float, candidates: int) -> tuple[str, ...]:
+def _assumptions(terms: Terms, agreed: str | None, most_cost: float, candidates: int) -> tuple[str, ...]:
     said = [
         "New queries come from the same source as the held-out prompts, independently of each other.",
         f"Quality is what the scorer {terms.scorer!r} says"
         + (
-            f": agreement with {terms.scorer.split(':')[1]}, which is not the same as being right."
-            if terms.scorer.startswith("agreement:")
-            else "."
+            "."
+            if agreed is None
+            else f": agreement with {agreed}'s answers, which is not the same as being right. {agreed} itself has 1 "
+            "by definition, however good it is."
         ),
         f"No query costs more than {most_cost:.4g} {terms.unit}, the most that any of the prompts cost.",
         "Models, prices and prompts stay as they were.",

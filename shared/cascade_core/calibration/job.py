@@ -10,11 +10,12 @@ from typing import Any, Literal
 import numpy as np
 
 from cascade_core.calibration.asking import Ask
-from cascade_core.calibration.certificate import Certificate, Terms, certify
+from cascade_core.calibration.certificate import Certificate, Terms, agreed_with, certify
 from cascade_core.calibration.collection import Plan, Progress, acollect, answer_keys, plan, run_blocking
 from cascade_core.calibration.fitting import FEWEST, Fit, Frontier, check_request, fit
 from cascade_core.calibration.prompts import checked_prompts
 from cascade_core.calibration.replay import complete, estimates_of, mark, sample
+from cascade_core.calibration.scorers import Scorer
 from cascade_core.calibration.scoring import as_scorer, score_table
 from cascade_core.calibration.store import GIVEN, Store
 from cascade_core.calibration.table import AnswerTable
@@ -209,7 +210,7 @@ def calibrate_table(
     table: AnswerTable,
     target: Target,
     *,
-    scorer: str = GIVEN,
+    scorer: Scorer | str = GIVEN,
     confidence: float = 0.95,
     guarantee: bool = True,
     remarks: Mapping[str, float] | None = None,
@@ -218,9 +219,11 @@ def calibrate_table(
     """Fit and certify on answers that are there already.
 
     Args:
-        table: the answers, with quality in [0, 1] and cost; with time in it, see :meth:`AnswerTable.with_time`.
+        table: the answers, with cost and, unless a scorer is to find it, quality in [0, 1]. For costs with time in
+            them, see :meth:`AnswerTable.with_time`.
         target: what the policy is to reach.
-        scorer: what quality means, for the certificate.
+        scorer: a scorer, to score the answers with, such as ``Agreement("large")`` where nobody knows the right ones;
+            or the name of what has scored them, for the certificate.
         confidence: of the certificate.
         guarantee: choose, among the tuned policy and more careful versions of it, the one that gains most while its
             *bound* reaches the target. Where none does, and without a guarantee, the tuned policy is taken, which
@@ -238,11 +241,14 @@ def calibrate_table(
         >>> calibration.certificate.reached
         True
     """
+    if isinstance(scorer, Scorer):
+        table = run_blocking(score_table(table, None, scorer))
+        remarks, scorer = {**scorer.remarks(), **(remarks or {})}, scorer.name
     fitted = fit(table, target, **options)
     whole = complete(table if fitted.policy.check else table.unchecked(), fitted.policy.names)
     ids = set(fitted.held_out.ids)
     rows = np.array([n for n, key in enumerate(whole.ids) if key in ids])
-    reference = _reference(target, fitted.held_out)
+    reference = _reference(target, fitted.held_out, agreed_with(scorer, table.models))
     policies = [fitted.policy]
     if guarantee:
         alone = float(np.delete(whole.alone[:, whole.models.index(reference)], rows).mean())
@@ -308,10 +314,12 @@ def careful_versions(policy: Policy, curves: Sequence[Curve], target: Target, al
     return versions
 
 
-def _reference(target: Target, table: AnswerTable) -> str:
-    """The model that ratios compare with: the target's, else the one of the best quality."""
+def _reference(target: Target, table: AnswerTable, agreed: str | None) -> str:
+    """The model that ratios compare with: the target's, else that of the right answers, else that of the best."""
     if isinstance(target, (RelativeQuality, Savings)) and target.of is not None:
         return target.of
     if isinstance(target, Savings):
         return table.models[int(table.alone.mean(axis=0).argmax())]
+    if agreed in table.models:
+        return agreed
     return table.models[int(table.quality.mean(axis=0).argmax())]

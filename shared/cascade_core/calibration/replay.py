@@ -68,8 +68,8 @@ def complete(table: AnswerTable, models: tuple[str, ...]) -> AnswerTable:
     rows: BoolArray = np.isfinite(chosen.quality + chosen.cost).sum(axis=1) == len(models)
     if not rows.any():
         raise CalibrationError(
-            f"no query has a quality and a cost for every one of {list(models)}: score the answers, and give prices, "
-            "tokens or costs"
+            f"no query has a quality and a cost for every one of {list(models)}: score the answers (on the "
+            "command line with --scorer), and give prices, tokens or costs"
         )
     return chosen.subset(rows)
 

@@ -181,7 +181,7 @@ async def checked_score(scorer: Scorer, case: Case) -> float:
 
 async def score_table(
     table: AnswerTable,
-    prompts: Sequence[Prompt],
+    prompts: Sequence[Prompt] | None,
     scorer: Scorer,
     *,
     store: Store | None = None,
@@ -192,7 +192,8 @@ async def score_table(
 
     Args:
         table: the answers.
-        prompts: the table's prompts, in its order.
+        prompts: the table's prompts with their references, in its order. None: its queries, which have references if
+            the table is from a store.
         scorer: what scores them.
         store: where the scores of a paid scorer are kept, each as soon as it is there.
         parameters: fingerprints of the models' parameters, the key of kept scores.
@@ -207,6 +208,8 @@ async def score_table(
             f"the scorer {scorer.name!r} needs answers of {missing[0]!r}, which is not among the models "
             f"{list(table.models)}"
         )
+    if prompts is None:
+        prompts = [q if isinstance(q, Prompt) else Prompt(**q.model_dump()) for q in table.queries]
     kept = store.scores(scorer.name, parameters=parameters) if store is not None and scorer.paid else {}
     quality = np.full(table.quality.shape, np.nan)
     todo: deque[tuple[int, int, Case]] = deque()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,7 +26,11 @@ from cascade_core.calibration import (
     Savings,
     Store,
     Target,
+    as_scorer,
+    score_table,
 )
+from cascade_core.calibration.certificate import Certificate
+from cascade_core.calibration.store import GIVEN
 from cascade_core.errors import CascadeError, ConfigurationError, InfeasibleTargetError
 from cascade_core.policy import check_names
 from cascade_core.values import Price
@@ -90,6 +95,23 @@ def load_table(
 
         return read_logs(path, prices=prices)
     return AnswerTable.read(path, unit=unit, prices=prices)
+
+
+def load_scored(
+    where: str,
+    scorer: str | None,
+    *,
+    unit: Literal["usd", "seconds"] = "usd",
+    prices: Mapping[str, Price] | None = None,
+) -> tuple[AnswerTable, str]:
+    """Table with quality, its own or by a scorer with the references of the store; and the name of what scored it."""
+    table = load_table(where, unit=unit, prices=prices)
+    if scorer is None:
+        return table, GIVEN
+    found = find_attribute(scorer)
+    scoring = as_scorer(scorer if found is None else found)
+    with Store(where, create=False) if is_store(where) else Store(":memory:") as store:
+        return asyncio.run(score_table(table, None, scoring, store=store)), scoring.name
 
 
 def is_store(where: str) -> bool:
@@ -239,6 +261,12 @@ def percent(share: float) -> str:
 def money(cost: float, unit: str) -> str:
     """A cost per query: US dollars for a thousand of them, which can be read."""
     return f"${1000 * cost:,.4g} / 1,000" if unit == "usd" else f"{cost:,.3g} s"
+
+
+def quality_head(certificate: Certificate | None) -> str:
+    """Head of a column of qualities: what they measure where that is not quality."""
+    agreed = None if certificate is None else certificate.agreement_with
+    return "quality" if agreed is None else f"agreement with {_plain(agreed)}"
 
 
 def cost_head(usd_per_second: float) -> str:

@@ -31,6 +31,15 @@ Unit = Annotated[
     Literal["usd", "seconds"],
     typer.Option(help="What costs are counted in: US dollars, or the answers' latency."),
 ]
+ScoredBy = Annotated[
+    str | None,
+    typer.Option(
+        "--scorer",
+        help="How answers are scored: exact, normalised, numeric, choice, contains, contains:TEXT, regex:PATTERN, "
+        "agreement:MODEL (no right answers needed), or MODULE:ATTRIBUTE for your own. By default the table's own "
+        "quality.",
+    ),
+]
 TimePrice = Annotated[
     float,
     typer.Option(

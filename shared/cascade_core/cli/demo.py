@@ -46,7 +46,7 @@ def demo(
                 f"Three imaginary models answered {queries} word problems. The target: at least 95 % of the large "
                 "one's quality, for as little as possible.\n"
             )
-            show(screen, calibration, policy)
+            show(screen, calibration, policy, str(answers), None)
             question = table.queries[-1].text
             screen.print(
                 f"Report written to [bold]{page}[/]: open it in a browser.\n\nThen try, on the same files:"

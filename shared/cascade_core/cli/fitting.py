@@ -2,38 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from cascade_core.calibration import (
-    AnswerTable,
-    Calibration,
-    Prompt,
-    Store,
-    as_scorer,
-    calibrate_table,
-    score_table,
-)
-from cascade_core.calibration.store import GIVEN
+from cascade_core.calibration import Calibration, calibrate_table
 from cascade_core.cli._io import (
     console,
     cost_head,
     emit,
     exit_codes,
-    find_attribute,
     grid,
-    is_store,
-    load_table,
+    load_scored,
     money,
     parse_prices,
     parse_target,
     percent,
+    quality_head,
 )
-from cascade_core.cli._options import Json, Prices, Seed, TableFile, TimePrice, Unit
+from cascade_core.cli._options import Json, Prices, ScoredBy, Seed, TableFile, TimePrice, Unit
 
 
 def fit(
@@ -53,13 +42,7 @@ def fit(
         str | None,
         typer.Option(help="That model; by default the best one for quality, the dearest one for savings."),
     ] = None,
-    scorer: Annotated[
-        str | None,
-        typer.Option(
-            help="How answers are scored: exact, normalised, numeric, choice, contains, contains:TEXT, "
-            "regex:PATTERN, agreement:MODEL, or MODULE:ATTRIBUTE for your own. By default the table's own quality."
-        ),
-    ] = None,
+    scorer: ScoredBy = None,
     strategy: Annotated[str, typer.Option(help="Strategy, or auto to choose by cross-validation.")] = "auto",
     confidence: Annotated[float, typer.Option(help="Confidence of the certificate.")] = 0.95,
     guarantee: Annotated[
@@ -79,12 +62,9 @@ def fit(
     with exit_codes(json):
         target = parse_target(budget, quality, relative_quality, savings, of)
         prices = parse_prices(price or [])
-        answers = load_table(table, unit=unit, prices=prices).with_time(usd_per_second)
-        name = GIVEN
-        if scorer is not None:
-            answers, name = scored(answers, table, scorer)
+        answers, name = load_scored(table, scorer, unit=unit, prices=prices)
         calibration = calibrate_table(
-            answers,
+            answers.with_time(usd_per_second),
             target,
             scorer=name,
             confidence=confidence,
@@ -95,20 +75,7 @@ def fit(
             seed=seed,
         )
         calibration.policy.save(out)
-        emit(summary(calibration, out), json, lambda screen: show(screen, calibration, out))
-
-
-def scored(table: AnswerTable, where: str, scorer: str) -> tuple[AnswerTable, str]:
-    """The table, scored with the references of the store it came from; and the scorer's name."""
-    found = find_attribute(scorer)
-    scoring = as_scorer(scorer if found is None else found)
-    with Store(where, create=False) if is_store(where) else Store(":memory:") as store:
-        references = {prompt.key: prompt.reference for prompt in store.prompts()}
-        prompts = [
-            Prompt(**{**query.model_dump(exclude={"reference"}), "reference": references.get(query.key)})
-            for query in table.queries
-        ]
-        return asyncio.run(score_table(table, prompts, scoring, store=store)), scoring.name
+        emit(summary(calibration, out), json, lambda screen: show(screen, calibration, out, table, scorer))
 
 
 def summary(calibration: Calibration, out: Path) -> dict[str, Any]:
@@ -123,7 +90,7 @@ def summary(calibration: Calibration, out: Path) -> dict[str, Any]:
     }
 
 
-def show(screen: Console, calibration: Calibration, out: Path) -> None:
+def show(screen: Console, calibration: Calibration, out: Path, table: str, scorer: str | None) -> None:
     """Draw the result."""
     certificate, frontier = calibration.certificate, calibration.frontier
     unit = certificate.unit
@@ -140,7 +107,7 @@ def show(screen: Console, calibration: Calibration, out: Path) -> None:
             f"[bold]{money(certificate.cost.measured, unit)}[/]",
         )
     )
-    head = ("", "quality", cost_head(certificate.usd_per_second))
+    head = ("", quality_head(certificate), cost_head(certificate.usd_per_second))
     screen.print(grid(f"On {certificate.prompts} held-out queries", head, rows))
     screen.print(f"\n[bold green]{certificate.sentence}[/]\n", highlight=False)
     if certificate.reached is False:
@@ -150,4 +117,5 @@ def show(screen: Console, calibration: Calibration, out: Path) -> None:
             + ", ".join(f"{s.prompts} held-out ones about {percent(s.bound)}" for s in certificate.sharper),
             highlight=False,
         )
-    screen.print(f"Policy written to [bold]{out}[/]. Look at it with: cascade-routing report {out} TABLE")
+    command = f"cascade-routing report {out} {table}" + (f" --scorer {scorer}" if scorer else "")
+    screen.print(f"Policy written to [bold]{out}[/]. Look at it with: {command}", highlight=False)

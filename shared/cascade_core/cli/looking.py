@@ -22,12 +22,14 @@ from cascade_core.cli._io import (
     emit,
     exit_codes,
     grid,
+    load_scored,
     load_table,
     money,
     parse_prices,
     percent,
+    quality_head,
 )
-from cascade_core.cli._options import Json, PolicyFile, Prices, TableFile
+from cascade_core.cli._options import Json, PolicyFile, Prices, ScoredBy, TableFile
 from cascade_core.errors import CalibrationError, ConfigurationError
 from cascade_core.policy import Policy
 from cascade_core.pricing import time_in_words
@@ -37,12 +39,17 @@ All = Annotated[bool, typer.Option("--all", help="Also the queries that the poli
 
 
 def evaluate(
-    policy: PolicyFile, table: TableFile, all_: All = False, price: Prices = None, json: Json = False
+    policy: PolicyFile,
+    table: TableFile,
+    all_: All = False,
+    scorer: ScoredBy = None,
+    price: Prices = None,
+    json: Json = False,
 ) -> None:
     """Compare a policy with every strategy and every single model, on queries it was not fitted on."""
     with exit_codes(json):
         loaded = Policy.load(policy)
-        answers = load_table(table, unit=loaded.unit, prices=parse_prices(price or []))
+        answers, _ = load_scored(table, scorer, unit=loaded.unit, prices=parse_prices(price or []))
         result = evaluate_table(loaded, answers if all_ else unseen(loaded, complete(answers, loaded.names)))
         emit(result.summary(), json, lambda screen: _show_evaluation(screen, result, loaded))
 
@@ -59,6 +66,7 @@ def check(
             help="Instead: a .csv or .jsonl with the quality and cost of each query that was served."
         ),
     ] = None,
+    scorer: ScoredBy = None,
     price: Prices = None,
     json: Json = False,
 ) -> None:
@@ -68,9 +76,8 @@ def check(
             raise ConfigurationError("give either a table of new answers or --served FILE")
         loaded = Policy.load(policy)
         if table is not None:
-            result = check_table(
-                loaded, load_table(table, unit=loaded.unit, prices=parse_prices(price or []))
-            )
+            answers, _ = load_scored(table, scorer, unit=loaded.unit, prices=parse_prices(price or []))
+            result = check_table(loaded, answers)
         else:
             assert served is not None
             result = check_served(loaded, *_served(served))
@@ -90,6 +97,7 @@ def report(
     ] = None,
     title: Annotated[str, typer.Option(help="Title of the page.")] = "Model selection report",
     all_: All = False,
+    scorer: ScoredBy = None,
     price: Prices = None,
     json: Json = False,
 ) -> None:
@@ -99,7 +107,7 @@ def report(
         from cascade_core.report import plot as draw
 
         loaded = Policy.load(policy)
-        answers = load_table(table, unit=loaded.unit, prices=parse_prices(price or []))
+        answers, _ = load_scored(table, scorer, unit=loaded.unit, prices=parse_prices(price or []))
         found = figures(
             loaded, answers if all_ else unseen(loaded, complete(answers, loaded.names)), title=title
         )
@@ -210,7 +218,8 @@ def _show_evaluation(screen: Console, result: Evaluation, policy: Policy) -> Non
             calls,
         )
     )
-    head = ("", "quality", cost_head(policy.usd_per_second), "calls by policy")
+    measured = quality_head(certificate_of(policy.certificate))
+    head = ("", measured, cost_head(policy.usd_per_second), "calls by policy")
     screen.print(grid(f"On {summary['queries']} queries", head, rows))
     areas = sorted(summary["auc"].items(), key=lambda item: -item[1])
     if areas:

@@ -11,7 +11,7 @@ import numpy as np
 
 from cascade_core.belief import BoolArray, FloatArray, IntArray
 from cascade_core.calibration.bounds import lower_mean, upper_mean
-from cascade_core.calibration.certificate import Certificate, certificate_of
+from cascade_core.calibration.certificate import Certificate, certificate_of, quality_in_words
 from cascade_core.calibration.evaluation import evaluate
 from cascade_core.calibration.fitting import Line
 from cascade_core.calibration.replay import as_counted, estimates_of
@@ -99,7 +99,8 @@ def figures(
         "usd_per_second": policy.usd_per_second,
         "prompts": len(table),
         "level": LEVEL,
-        "lede": f"{len(table.models)} models on {len(table)} prompts, decided by {chosen['label'].lower()}.",
+        "lede": f"{len(table.models)} models on {len(table)} prompts, decided by {chosen['label'].lower()}."
+        + (f" Quality is {_agreement(certificate)}, right or wrong." if _agreement(certificate) else ""),
         "made": _made(policy, len(table)),
         "models": singles,
         "reference": reference,
@@ -251,6 +252,11 @@ def _bins(expected: FloatArray, observed: FloatArray) -> dict[str, Any]:
     bins = [(float(expected[part].mean()), float(observed[part].mean()), len(part)) for part in parts]
     error = sum(abs(one - other) * size for one, other, size in bins) / expected.size
     return {"bins": bins, "ece": error}
+
+
+def _agreement(certificate: Certificate | None) -> str:
+    agreed = None if certificate is None else certificate.agreement_with
+    return "" if agreed is None else quality_in_words(agreed, agreed)
 
 
 def _certified(certificate: Certificate) -> dict[str, Any]:
