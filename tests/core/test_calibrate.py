@@ -197,6 +197,12 @@ def test_too_few_labels_are_refused_with_how_many_there_are():
         ({"target": RelativeQuality(0.9, of="huge")}, ConfigurationError, "names the model 'huge', but"),
         ({"target": 0.9}, ConfigurationError, r"target is 0\.9: expected Budget, Quality"),
         ({"scorer": "numerical"}, ConfigurationError, "unknown scorer 'numerical'"),
+        (
+            {"prompts": [f"{n} + 1" for n in range(40)]},
+            CalibrationError,
+            "has no reference to compare answers",
+        ),
+        ({"scorer": {"choice": 1, "exact": 1}}, CalibrationError, "names no letter from A to J"),
         ({"strategy": "magic"}, ConfigurationError, "unknown strategy 'magic'"),
         ({"holdout": 30}, ConfigurationError, "holdout is 30, expected a share"),
         ({"confidance": 0.9}, ConfigurationError, "no option 'confidance': expected some of .*strategy"),

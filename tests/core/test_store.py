@@ -146,8 +146,23 @@ def test_export_and_import_round_trip(store, where, tmp_path, name):
 
 def test_one_id_is_one_prompt(store):
     store.add_prompts(PROMPTS)
-    with pytest.raises(CalibrationError, match="'a' with another text or reference"):
+    with pytest.raises(CalibrationError, match="'a' with another text or other features"):
         store.add_prompts([Prompt(id="a", text="something else")])
+
+
+def test_a_reference_can_be_added_and_mended_without_paying_again(store):
+    store.put("a", "small", Answer(text="4"))
+    store.put("b", "small", Answer(text="6"))
+    store.put_scores("judge", {("a", "small"): 0.0, ("b", "small"): 1.0})
+    store.put_scores(GIVEN, {("a", "small"): 1.0})
+    mended = [Prompt(id="a", text="2+2?", reference="four"), Prompt(id="b", text="3+3?"), Prompt(text="new")]
+    store.add_prompts(mended)
+    assert [prompt.reference for prompt in store.prompts()] == ["four", "6", None]
+    assert store.answered("small") == {"a", "b"}
+    assert store.scores("judge") == {("b", "small"): 1.0}, "what was scored by the old reference is forgotten"
+    assert store.scores(GIVEN) == {("a", "small"): 1.0}
+    store.add_prompts([Prompt(text="new", reference="known now")])
+    assert store.prompts()[-1].reference == "known now"
 
 
 def test_two_collectors_do_not_share_a_store(store, where):

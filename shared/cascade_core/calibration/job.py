@@ -168,6 +168,8 @@ async def acalibrate(
         raise CalibrationError(
             f"{len(queries)} different prompts: at least {FEWEST} are needed, and some hundred make a good policy"
         )
+    for query in queries:
+        scoring.check(query)
     opened = store if isinstance(store, Store) else Store(store)
     try:
         if unit == "usd":

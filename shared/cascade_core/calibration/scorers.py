@@ -74,6 +74,14 @@ class Scorer(ABC):
         """Models whose answers must be there; a prompt without them is not scored."""
         return frozenset()
 
+    def check(self, prompt: Prompt) -> None:
+        """Refuse a prompt whose answers could not be scored, whatever they say. Called before they are paid for.
+
+        Raises:
+            CalibrationError: saying what the prompt lacks.
+        """
+        return
+
     @abstractmethod
     def score(self, case: Case) -> float | Awaitable[float]:
         """Score from 0 to 1, or an awaitable of it."""
@@ -83,8 +91,16 @@ class Scorer(ABC):
         return {}
 
 
+class Comparing(Scorer):
+    """Base of those that compare with the reference: it must be one that an answer can be compared with."""
+
+    def check(self, prompt: Prompt) -> None:
+        """As the scores of no answer at all."""
+        self.score(Case(prompt, "", Answer(text=""), {}))
+
+
 @dataclass(frozen=True, eq=False)
-class Exact(Scorer):
+class Exact(Comparing):
     """1 if the answer is the reference, letter for letter, but for spaces around it."""
 
     def score(self, case: Case) -> float:
@@ -93,7 +109,7 @@ class Exact(Scorer):
 
 
 @dataclass(frozen=True, eq=False)
-class Normalised(Scorer):
+class Normalised(Comparing):
     """1 if the answer is the reference, but for case, punctuation, articles and spaces."""
 
     def score(self, case: Case) -> float:
@@ -102,7 +118,7 @@ class Normalised(Scorer):
 
 
 @dataclass(frozen=True, eq=False)
-class Numeric(Scorer):
+class Numeric(Comparing):
     """1 if the answer's number is the reference's, up to ``tolerance`` times the latter."""
 
     tolerance: float = 1e-9
@@ -116,7 +132,7 @@ class Numeric(Scorer):
 
 
 @dataclass(frozen=True, eq=False)
-class MultipleChoice(Scorer):
+class MultipleChoice(Comparing):
     """1 if the answer names the reference's letter, A to J."""
 
     def score(self, case: Case) -> float:
@@ -128,7 +144,7 @@ class MultipleChoice(Scorer):
 
 
 @dataclass(frozen=True, eq=False)
-class Contains(Scorer):
+class Contains(Comparing):
     """1 if the answer contains ``text``, by default the reference, in any case of letters."""
 
     text: str | None = None

@@ -95,6 +95,11 @@ class Weighted(Scorer):
         """What the parts need."""
         return frozenset().union(*(scorer.needs for scorer in self.parts))
 
+    def check(self, prompt: Prompt) -> None:
+        """As the parts do."""
+        for scorer in self.parts:
+            scorer.check(prompt)
+
     async def score(self, case: Case) -> float:
         """Weighted mean of the parts' scores."""
         total = 0.0

@@ -118,22 +118,44 @@ class Store:
     # -- writing -------------------------------------------------------------------------------------------------
 
     def add_prompts(self, prompts: Iterable[Prompt]) -> None:
-        """Keep prompts; those already there stay.
+        """Keep prompts; those already there stay, but for a reference that is new: that takes the old one's place.
+
+        Answers do not depend on references, so that a label may be added or mended at any time. Scores that were kept
+        for the old one are dropped.
 
         Raises:
-            CalibrationError: a prompt's id is in the store with another text or reference.
+            CalibrationError: a prompt's id is in the store with another text or other features.
         """
         new = {prompt.key: _dump(prompt) for prompt in prompts}
+        mended: list[dict[str, str]] = []
         with self._explained("write to"), self._engine.begin() as connection:
             known = {
                 row.id: row.prompt for row in connection.execute(sa.select(_prompts.c.id, _prompts.c.prompt))
             }
             for key, text in new.items():
-                if known.get(key, text) != text:
+                if known.get(key, text) == text:
+                    continue
+                old, own = json.loads(known[key]), json.loads(text)
+                before, now = old.pop("reference", None), own.pop("reference", None)
+                if old != own:
                     raise CalibrationError(
-                        f"the store already has a prompt {key!r} with another text or reference: give the prompt "
-                        "another id, or use another store"
+                        f"the store already has a prompt {key!r} with another text or other features: give the "
+                        "prompt another id, or use another store"
                     )
+                if now is not None and now != before:
+                    mended.append({"key": key, "with_reference": text})
+            if mended:
+                this: sa.BindParameter[str] = sa.bindparam("key")
+                connection.execute(
+                    sa.update(_prompts)
+                    .where(_prompts.c.id == this)
+                    .values(prompt=sa.bindparam("with_reference")),
+                    mended,
+                )
+                connection.execute(
+                    sa.delete(_scores).where(_scores.c.prompt_id == this, _scores.c.scorer != GIVEN),
+                    [{"key": row["key"]} for row in mended],
+                )
             rows = [{"id": key, "prompt": text} for key, text in new.items() if key not in known]
             if rows:
                 connection.execute(self._insert(_prompts).on_conflict_do_nothing(), rows)

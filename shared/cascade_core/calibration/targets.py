@@ -50,7 +50,7 @@ class RelativeQuality:
 
     def __post_init__(self) -> None:
         """Check that it is a ratio."""
-        _check("a relative quality", self.ratio, 0, 10, " and 0.98 for 98 %")
+        _check("a relative quality", self.ratio, 0, 10, ", such as 0.98 for 98 %")
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Savings:
 
     def __post_init__(self) -> None:
         """Check that it is a share."""
-        _check("savings", self.share, 0, 1, " and 0.6 for 60 %")
+        _check("savings", self.share, 0, 1, ", such as 0.6 for 60 %")
 
 
 Target = Budget | Quality | RelativeQuality | Savings
