@@ -82,6 +82,8 @@ class Strategy(ABC):
 
         ``allowed`` marks none of the models that have run.
         """
+        if self._full(ran):
+            return STOP
         open_ = self._open(allowed, ran)
         return int(self._next(belief, costs, ran, open_, _ONE)[0]) if np.count_nonzero(open_) else STOP
 
@@ -97,7 +99,7 @@ class Strategy(ABC):
         after = ran.copy()
         after[0, model] = True
         if foreseen is None:
-            return not self._open(allowed, after).any()
+            return self._full(after) or not np.count_nonzero(self._open(allowed, after))
         return self.decide(foreseen, costs, after, allowed) == STOP
 
     def answer(self, belief: Belief, ran: BoolArray) -> IntArray:
@@ -150,14 +152,18 @@ class Strategy(ABC):
                 raise ArrayError(f"{argument} has shape {array.shape}, expected that of belief.mean, {shape}")
         if not (costs >= 0).all() or costs.max(initial=0.0) == np.inf:
             raise ArrayError("costs must be finite numbers that are not negative")
-        return costs, self._open(~ran if allowed is None else allowed & ~ran, ran)
+        open_ = self._open(~ran if allowed is None else allowed & ~ran, ran)
+        if self.max_models is not None:
+            open_ = open_ & (ran.sum(axis=1, keepdims=True) < self.max_models)
+        return costs, open_
+
+    def _full(self, ran: BoolArray) -> bool:
+        """Whether one query (N = 1) has run as many models as it may."""
+        return self.max_models is not None and np.count_nonzero(ran) >= self.max_models
 
     def _open(self, allowed: BoolArray, ran: BoolArray) -> BoolArray:
-        """``(N, K)`` those of the ``allowed`` models, none of which has run, that the strategy lets run next."""
-        if self.max_models is None:
-            return allowed
-        open_: BoolArray = allowed & (ran.sum(axis=1, keepdims=True) < self.max_models)
-        return open_
+        """``(N, K)`` those of the ``allowed`` models, none of which has run, that may come next in its order."""
+        return allowed
 
     @abstractmethod
     def _next(

@@ -38,9 +38,9 @@ class CascadeRouting(PricedStrategy):
     search_limit: int = 11
 
     def _open(self, allowed: BoolArray, ran: BoolArray) -> BoolArray:
-        if self.order is not None:
-            allowed = still_ahead(in_order(self.order, ran.shape[1]), allowed, ran)
-        return super()._open(allowed, ran)
+        if self.order is None:
+            return allowed
+        return still_ahead(in_order(self.order, ran.shape[1]), allowed, ran)
 
     def _next(
         self, belief: Belief, costs: FloatArray, ran: BoolArray, open_: BoolArray, rows: IntArray

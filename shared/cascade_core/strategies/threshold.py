@@ -32,8 +32,7 @@ class ThresholdCascade(Strategy):
     order: tuple[int, ...] | None = None
 
     def _open(self, allowed: BoolArray, ran: BoolArray) -> BoolArray:
-        order = in_order(self.order, ran.shape[1])
-        return super()._open(still_ahead(order, allowed, ran), ran)
+        return still_ahead(in_order(self.order, ran.shape[1]), allowed, ran)
 
     def _next(
         self, belief: Belief, costs: FloatArray, ran: BoolArray, open_: BoolArray, rows: IntArray
