@@ -159,7 +159,7 @@ class Strategy(ABC):
 
     def _full(self, ran: BoolArray) -> bool:
         """Whether one query (N = 1) has run as many models as it may."""
-        return self.max_models is not None and np.count_nonzero(ran) >= self.max_models
+        return self.max_models is not None and int(np.count_nonzero(ran)) >= self.max_models
 
     def _open(self, allowed: BoolArray, ran: BoolArray) -> BoolArray:
         """``(N, K)`` those of the ``allowed`` models, none of which has run, that may come next in its order."""
