@@ -165,6 +165,37 @@ def test_collect_stops_at_max_spend_with_its_own_exit_code(project):
     assert said(*arguments, code=5)["stopped"] == "max_spend"
 
 
+def test_ctrl_c_says_how_to_go_on(project):
+    (project / "interrupting.py").write_text(
+        "import os, signal\n"
+        "from cascade_core import Answer\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored in what a shell starts with `&`
+        "def one(prompt):\n"
+        "    if prompt.text == '7 + 0':\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "    return Answer(text='kept')\n"
+    )
+    models = ("one=interrupting:one", "two=my_models:small")
+    arguments = ("collect", *models, "--prompts", "prompts.jsonl", "--store", "s.sqlite", "--yes")
+    done = subprocess.run(
+        [sys.executable, "-m", "cascade_core.cli", *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 130, done.stderr
+    assert "Interrupted. What was answered is in s.sqlite" in done.stderr
+    assert "Traceback" not in done.stderr
+    with Store("s.sqlite") as store:
+        assert store.answered("one")
+
+
+def test_calls_that_failed_are_told(project):
+    at_times = "\ndef at_times(prompt):\n    return small(prompt) if prompt.text != '7 + 0' else 1 / 0\n"
+    (project / "my_models.py").write_text(MODULE + at_times)
+    models = (BOTH[0], "large=my_models:at_times")
+    done = run("collect", *models, "--prompts", "prompts.jsonl", "--store", "s.sqlite", *PRICES, "--yes")
+    assert done.exit_code == 0
+    assert "1 calls of large failed. Run the same command again" in done.output
+
+
 def test_collect_takes_a_choice_of_prompts_and_exports(project):
     result = said(
         *("collect", *BOTH, "--prompts", "prompts.jsonl", "--store", "s.sqlite", *PRICES),

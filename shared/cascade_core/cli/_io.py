@@ -35,11 +35,11 @@ from cascade_core.errors import CascadeError, ConfigurationError, InfeasibleTarg
 from cascade_core.policy import check_names
 from cascade_core.values import Price
 
-FAILED, USAGE, INFEASIBLE, BROKEN, INCOMPLETE = 1, 2, 3, 4, 5
+FAILED, USAGE, INFEASIBLE, BROKEN, INCOMPLETE, INTERRUPTED = 1, 2, 3, 4, 5, 130
 EXIT_CODES = (
     "Exit codes: 0 done; 1 the data, models or files cannot be used (the message says why); 2 wrong usage; 3 the "
     "target is beyond reach; 4 the certificate does not hold on the new data; 5 stopped by --max-spend before all "
-    "were collected."
+    "were collected; 130 interrupted."
 )
 
 MODELS_GROUP = "cascade_routing.models"

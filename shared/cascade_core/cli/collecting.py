@@ -13,6 +13,7 @@ from cascade_core.calibration.job import STORE
 from cascade_core.calibration.select import Method
 from cascade_core.cli._io import (
     INCOMPLETE,
+    INTERRUPTED,
     console,
     emit,
     exit_codes,
@@ -67,15 +68,21 @@ def collect(
         unpriced = [name for name, known in prices.items() if known is None]
         with Store(store) as opened:
             _agree(plan(asks, wanted, opened, prices=prices), yes or json)
-            result = collect_answers(
-                asks,
-                wanted,
-                opened,
-                prices=prices,
-                concurrency=concurrency,
-                max_spend=max_spend,
-                progress=not json,
-            )
+            try:
+                result = collect_answers(
+                    asks,
+                    wanted,
+                    opened,
+                    prices=prices,
+                    concurrency=concurrency,
+                    max_spend=max_spend,
+                    progress=not json,
+                )
+            except KeyboardInterrupt:
+                console.print(
+                    f"[yellow]Interrupted. What was answered is in {store}: run the same command again to go on.[/]"
+                )
+                raise typer.Exit(INTERRUPTED) from None
             if export is not None:
                 opened.table().write(export)
         summary = {
@@ -95,6 +102,10 @@ def collect(
                 + f"; answers to {len(result.prompts)} prompts are in [bold]{store}[/].\n"
                 f"Next: cascade-routing fit {store} --scorer … --relative-quality 0.98"
             ),
+        )
+    for name, calls in result.failed.items():
+        console.print(
+            f"[yellow]{calls} calls of {name} failed. Run the same command again to repeat them.[/]"
         )
     if result.stopped == "max_spend":
         console.print("[yellow]Stopped by --max-spend. Run the same command again to go on.[/]")
