@@ -33,7 +33,7 @@ Rules that hold for every strategy:
 - A policy may have answers checked by further calls, which come as steps like any other (``Call.checks``). They are
   made only where the next decision is still open: after a usable answer to a call that was not final, by models that
   may be used for the query, and if the limits leave room for another model after them. A check that fails is
-  missing, and nothing else.
+  missing, and nothing else. An answer that was checked before it is told (one from a table) is not checked again.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ class Episode:
         if usable:
             self._usable[0, model] = True
             self._answered.append(model)
-            if self._policy.check is not None and not self._final:
+            if self._policy.check is not None and not self._final and not answer.check_calls:
                 self._checking = self._check_of(model, answer, cost)
             if self._checking is None:
                 quality = self._hear(model, answer)
@@ -147,6 +147,7 @@ class Episode:
             CallRecord(
                 **self._expected,
                 quality=quality,
+                check=answer.check,
                 cost=cost,
                 billed=self._policy.billed(model, answer) if self._policy.usd_per_second else None,
                 usage=answer.usage,
@@ -154,6 +155,10 @@ class Episode:
                 error=None if usable else "unusable answer",
             )
         )
+        for call in answer.check_calls:
+            if self._policy.check is not None and call.model in self._names:
+                reply = Answer(text="", usage=call.usage, latency=call.latency)
+                self._book_check(self._names.index(call.model), self._names[model], reply)
         if released:
             self._released = model
 
@@ -240,21 +245,23 @@ class Episode:
         return price.dollars(Usage.estimated(len(call.prompt), "yes"))
 
     def _observe_check(self, checking: Checking, model: int, reply: Answer) -> None:
-        reply = checking.take(reply)
+        self._book_check(model, checking.model, checking.take(reply))
+        if checking.call is None:
+            self._conclude(checking)
+
+    def _book_check(self, model: int, checks: str, reply: Answer) -> None:
         cost = self._policy.cost_of(model, reply)
         self._spent += cost or 0.0
         self._calls.append(
             CallRecord(
                 model=self._names[model],
-                checks=checking.model,
+                checks=checks,
                 cost=cost,
                 billed=self._policy.billed(model, reply) if self._policy.usd_per_second else None,
                 usage=reply.usage,
                 latency=reply.latency,
             )
         )
-        if checking.call is None:
-            self._conclude(checking)
 
     def _conclude(self, checking: Checking) -> None:
         """Hear the answer with what its check came to, and put both on the record of the call that brought it."""

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from typer.testing import CliRunner
 
 from cascade_core import (
     Answer,
@@ -46,7 +47,9 @@ from cascade_core.calibration import (
 )
 from cascade_core.calibration.collection import plan
 from cascade_core.checks import Checking
+from cascade_core.cli import app
 from cascade_core.strategies import Routing
+from cascade_core.values import CheckCall
 
 PRICES = {
     "small": Price(input=1, output=1),
@@ -307,6 +310,16 @@ def test_the_reference_is_a_model_that_is_not_checked_and_its_price_that_of_its_
     record = episode.record
     assert record.reference_model == "large"
     assert record.reference_cost == pytest.approx(10 * 202 / 1e6)  # expected: it has not answered
+
+
+def test_an_answer_from_a_table_brings_its_check_with_it() -> None:
+    check = CheckCall(model="medium", usage=Usage(input_tokens=50, output_tokens=1), latency=1.0, cost=1.0)
+    episode = policy(ASKED).start("2+2?")
+    calls, stop = run(episode, {("small", None): [said("4", check=0.9, check_calls=(check,))]})
+    assert stop == Stop(model="small", reason="good_enough")
+    assert len(calls) == 1
+    assert episode.record.calls[0].check == 0.9
+    assert episode.record.cost == pytest.approx((200 * 1 + 51 * 2) / 1e6)  # at the policy's prices
 
 
 # -- a policy -----------------------------------------------------------------------------------------------------
@@ -590,6 +603,24 @@ def test_savings_are_of_what_a_model_costs_without_checks() -> None:
     found = calibrate(sums.models(), sums.prompts, "exact", Savings(0.3), prices=TWO, check=check, **OPTIONS)
     assert found.policy.check is None
     assert found.certificate.reference == "large"
+
+
+def test_the_command_line_shows_the_check_and_follows_a_decision_with_it(
+    informative: Any, tmp_path: Any
+) -> None:
+    _, found = informative
+    found.policy.save(tmp_path / "policy.json")
+    found.table.write(tmp_path / "table.jsonl")
+    query = found.fit.held_out.queries[0].text
+    shown = CliRunner().invoke(app, ["policy", "show", str(tmp_path / "policy.json")])
+    assert "self_consistency (of small, samples 3, key auto)" in shown.output
+    explained = CliRunner().invoke(
+        app,
+        ["explain", str(tmp_path / "policy.json"), query, "--table", str(tmp_path / "table.jsonl"), "--json"],
+    )
+    record = json.loads(explained.output)["record"]
+    assert record["calls"][0]["check"] == found.fit.held_out.answers[0][0].check
+    assert len([call for call in record["calls"] if call.get("checks")]) == 3
 
 
 # -- tables -------------------------------------------------------------------------------------------------------

@@ -165,6 +165,7 @@ def show(policy: PolicyFile, json: Json = False) -> None:
             "alternative": None if loaded.alternative is None else loaded.alternative.to_dict(),
             "gamma": loaded.gamma,
             "limits": loaded.limits.model_dump(mode="json"),
+            "check": None if loaded.check is None else loaded.check.model_dump(mode="json"),
             "provenance": provenance,
             "certificate": loaded.certificate,
         }
@@ -181,9 +182,7 @@ def show(policy: PolicyFile, json: Json = False) -> None:
             screen.print(grid("Models", ("", "input / 1M tokens", "output / 1M tokens"), prices))
             if loaded.usd_per_second:
                 screen.print(f"Cost: what is billed{time_in_words(loaded.usd_per_second)}", highlight=False)
-            strategy = ", ".join(
-                f"{k} {v}" for k, v in loaded.strategy.to_dict().items() if k != "name" and v
-            )
+            strategy = _listed({k: v for k, v in loaded.strategy.to_dict().items() if k != "name" and v})
             screen.print(
                 f"\nStrategy: [bold]{loaded.strategy.name}[/]" + (f" ({strategy})" if strategy else "")
             )
@@ -191,12 +190,22 @@ def show(policy: PolicyFile, json: Json = False) -> None:
                 screen.print(
                     f"For {percent(loaded.gamma)} of the queries: {loaded.alternative.name} at another setting"
                 )
+            if loaded.check is not None:
+                told = loaded.check.model_dump(exclude={"kind", "question"})
+                screen.print(f"Answers are checked: {loaded.check.kind} ({_listed(told)})", highlight=False)
             for key, value in provenance.items():
                 screen.print(f"[dim]{key}:[/] {value}", highlight=False)
             said = "No certificate." if certificate is None else certificate.sentence
             screen.print(Panel(said, title="Certificate", title_align="left"))
 
         emit(result, json, draw)
+
+
+def _listed(values: dict[str, Any]) -> str:
+    return ", ".join(
+        f"{name} {' + '.join(map(str, value)) if isinstance(value, tuple) else value}"
+        for name, value in values.items()
+    )
 
 
 # -- drawing -------------------------------------------------------------------------------------------------------
@@ -289,11 +298,15 @@ def _steps(
             name: {"quality": float(belief.mean[0, k]), "sd": float(belief.sd[0, k]), "cost": float(costs[k])}
             for k, name in enumerate(policy.names)
         }
-        steps.append({**step.model_dump(), "kind": type(step).__name__.lower(), "believed": believed})
+        told = step.model_dump(exclude={"prompt"}, exclude_none=True)
+        steps.append({**told, "kind": type(step).__name__.lower(), "believed": believed})
         if not isinstance(step, Call):
             return steps, episode.record
         if answers is None:
             return steps, None
+        if step.checks is not None:
+            episode.fail(CalibrationError("the table does not say how the answer was checked"))
+            continue
         answer = answers[step.model]
         if answer is None:
             raise CalibrationError(f"the table has no answer of {step.model!r} to this query")
@@ -330,7 +343,8 @@ def _show_steps(
         screen.print(grid(f"Step {number}", head, rows))
         if step["kind"] == "call":
             final = ", and its answer will be returned" if step["final"] else ""
-            screen.print(f"→ call [bold]{step['model']}[/]{final}\n")
+            checks = f" to check the answer of {step['checks']}" if "checks" in step else ""
+            screen.print(f"→ call [bold]{step['model']}[/]{checks}{final}\n")
             ran.add(step["model"])
         else:
             screen.print(f"→ return the answer of [bold]{step['model']}[/]: {_REASONS[step['reason']]}\n")

@@ -11,8 +11,9 @@ from cascade_core.values import Answer, Query
 class OwnSignals(Protocol):
     """An estimator of the user's own, heard beside the built-in signals and calibrated with them.
 
-    A judge, a trained classifier, a verification question, the agreement of several samples: what it costs is the
-    user's affair. Neither method has to be calibrated, only to say more for better answers.
+    A judge, a trained classifier, a rule: what it costs is the user's affair. (A verification question to one of the
+    models and the agreement of several samples are there with their cost booked: :mod:`cascade_core.checks`.) Neither
+    method has to be calibrated, only to say more for better answers.
 
     Example:
         >>> class Arithmetic:
