@@ -128,6 +128,9 @@ def test_collect_then_fit_scores_by_the_references(project):
     fitted = said("fit", "s.sqlite", "--scorer", "numeric", "--relative-quality", 0.9)
     assert fitted["certificate"]["scorer"] == "numeric"
     assert Policy.load("policy.json").names == ("small", "large")
+    run("collect", *BOTH, "--prompts", "prompts.jsonl", "--store", "s.sqlite", *PRICES, "--export", "all.csv")
+    exported = said("fit", "all.csv", "--scorer", "numeric", "--relative-quality", 0.9)
+    assert exported["certificate"]["quality"] == fitted["certificate"]["quality"]
 
 
 def test_a_scorer_of_ones_own_is_named_like_a_model(project):
@@ -318,6 +321,11 @@ def test_a_frameworks_model_is_priced_by_its_own_name(project, openai_server):
         (("--relative-quality", 0.9, "--of", "huge"), 1, "'huge'"),
         (("--relative-quality", 0.9, "--strategy", "magic"), 1, "unknown strategy 'magic'"),
         (("--relative-quality", 0.9, "--scorer", "magic"), 1, "unknown scorer 'magic'"),
+        (
+            ("--relative-quality", 0.9, "--scorer", "math:sine"),
+            1,
+            "(module 'math' has no 'sine' (but 'sin'))",
+        ),
         (("--relative-quality", 0.9, "--price", "small"), 1, "expected MODEL=INPUT,OUTPUT"),
     ],
 )

@@ -139,7 +139,7 @@ def test_export_and_import_round_trip(store, where, tmp_path, name):
         back = other.table(["large", "small"])
     first = store.table(["large", "small"])
     assert back.answers == first.answers
-    assert [query.text for query in back.queries] == [query.text for query in first.queries]
+    assert back.queries == first.queries == tuple(PROMPTS)
     assert str(back.quality) == str(first.quality)
     assert str(back.cost) == str(first.cost)
 

@@ -2,11 +2,12 @@
 
 Everything that is fitted or evaluated starts from one. The long format has one row per query and model:
 
-===================  =================================================================================
-column               meaning (all but the first three may be missing, for single rows too)
-===================  =================================================================================
+===================  ==================================================================================
+column               meaning (``query_id``, ``query`` and ``model`` must be there, others where they are known)
+===================  ==================================================================================
 ``query_id``         names the query; a table has one row per query and model
 ``query``            the query's text
+``reference``        what answers are compared with to score them
 ``model``            the model's name
 ``answer``           the answer's text
 ``quality``          score of the answer, higher is better
@@ -23,7 +24,7 @@ column               meaning (all but the first three may be missing, for single
                      part of ``cost`` and ``latency``
 ``prompt_chars``     characters sent, where that is more than the query's text
 ``features``         mapping from name to number: further signals known before any model runs
-===================  =================================================================================
+===================  ==================================================================================
 
 Lists and mappings are JSON text in a CSV file. Other columns are ignored.
 """
@@ -44,6 +45,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from cascade_core.belief import BoolArray, FloatArray
+from cascade_core.calibration.prompts import Prompt
 from cascade_core.errors import CalibrationError
 from cascade_core.pricing import check_price_of_time, prices_of
 from cascade_core.values import Answer, CheckCall, Price, Query, Usage
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
 COLUMNS = (
     "query_id",
     "query",
+    "reference",
     "model",
     "answer",
     "quality",
@@ -321,6 +324,7 @@ class AnswerTable:
                     continue
                 row: dict[str, Any] = dict.fromkeys(COLUMNS)
                 row.update(query_id=query.key, query=query.text, model=model, prompt_chars=query.prompt_chars)
+                row["reference"] = query.reference if isinstance(query, Prompt) else None
                 row["features"] = dict(query.features) or None
                 row["quality"] = None if math.isnan(quality) else float(quality)
                 row["cost"] = None if math.isnan(cost) else float(cost)
@@ -424,12 +428,14 @@ class _Row:
         if not isinstance(features, Mapping):
             got = type(features).__name__
             raise self.error("features", f"expected a mapping from name to number, got {got}")
-        return Query(
+        query = Query(
             id=self.text("query_id"),
             text=self.text("query"),
             prompt_chars=self._count("prompt_chars"),
             features={name: float(x) for name, x in features.items() if not _missing(x)},
         )
+        reference = self._row.get("reference")
+        return query if _missing(reference) else Prompt(**query.model_dump(), reference=str(reference))
 
     def outcome(self) -> tuple[Answer | None, Usage | None, float, float, float]:
         """Answer, usage, quality, cost and latency; NaN for a number that is not there."""
@@ -608,7 +614,9 @@ def _read_jsonl(file: Path) -> list[dict[str, Any]]:
             try:
                 row = json.loads(line)
             except json.JSONDecodeError as problem:
-                raise CalibrationError(f"{file.name}: line {number} is not valid JSON: {problem}") from None
+                raise CalibrationError(
+                    f"{file.name}: line {number} is not valid JSON: {problem.msg} at its character {problem.pos}"
+                ) from None
             if not isinstance(row, dict):
                 raise CalibrationError(f"{file.name}: line {number} is not a JSON object")
             rows.append(row)

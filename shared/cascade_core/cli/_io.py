@@ -109,7 +109,10 @@ def load_scored(
     if scorer is None:
         return table, GIVEN
     found = find_attribute(scorer)
-    scoring = as_scorer(scorer if found is None else found)
+    try:
+        scoring = as_scorer(scorer if found is None else found)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{error}, or MODULE:ATTRIBUTE for your own ({_absent(scorer)})") from error
     with Store(where, create=False) if is_store(where) else Store(":memory:") as store:
         return asyncio.run(score_table(table, None, scoring, store=store)), scoring.name
 
