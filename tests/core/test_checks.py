@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from typer.testing import CliRunner
 
 from cascade_core import (
+    AllModelsFailedError,
     Answer,
     CalibrationError,
     Call,
@@ -300,6 +301,56 @@ def test_what_a_check_will_cost_counts_against_the_limit() -> None:
         calls, _ = run(episode, outcomes)
         assert any(call.checks for call in calls) is checked
         assert episode.record.cost <= limit
+
+
+OUTCOMES = st.sampled_from(
+    [
+        said("4"),
+        said("5", logprobs=(-2.0,)),
+        said("Yes"),
+        said("No"),
+        said(" "),
+        said("", tool_calls=1),
+        said("{", parse_error=True),
+        OSError("a secret"),
+    ]
+)
+
+
+@given(
+    st.sampled_from([SAMPLES, ASKED, Verification(of=("small", "medium"), by="large", samples=2)]),
+    st.lists(OUTCOMES, min_size=12, max_size=12),
+    st.sampled_from([None, 1, 2, 4, 6]),
+    st.sampled_from([None, 5e-4, 2e-3]),
+)
+def test_whatever_comes_back_the_bill_adds_up_and_the_limits_hold(
+    check: SelfConsistency | Verification,
+    outcomes: list[Any],
+    most_calls: int | None,
+    most_cost: float | None,
+) -> None:
+    episode = policy(check, max_calls=most_calls, max_cost=most_cost).start("2+2?")
+    left = list(outcomes)
+    try:
+        while isinstance(step := episode.next(), Call):
+            outcome = left.pop()
+            if isinstance(outcome, Exception):
+                episode.fail(outcome)
+            else:
+                episode.observe(outcome)
+    except AllModelsFailedError:
+        assert len(left) == len(outcomes) - 3
+        return
+    record = episode.record
+    assert record.cost == pytest.approx(sum(call.cost or 0.0 for call in record.calls))
+    assert len(record.calls) == len(outcomes) - len(left)
+    assert step.model in record.models
+    assert "secret" not in record.model_dump_json()
+    for place, call in enumerate(record.calls):
+        if call.checks is not None:  # it follows the answer that it checks, and room for another is left
+            answers = [one for one in record.calls[:place] if one.checks is None]
+            assert answers[-1].model == call.checks
+            assert most_calls is None or place + 1 < most_calls
 
 
 def test_the_reference_is_a_model_that_is_not_checked_and_its_price_that_of_its_answer() -> None:

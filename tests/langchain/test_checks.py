@@ -13,11 +13,12 @@ from langchain_core.callbacks import get_usage_metadata_callback
 from langchain_core.globals import set_llm_cache
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
+from langchain_core.runnables import ConfigurableField
 from pydantic import BaseModel
 
 from cascade_core import ConfigurationError, Policy, SelfConsistency, Verification
 from cascade_core.calibration import Quality
-from cascade_langchain import ChatCascade, RunnableCascade, calibrate
+from cascade_langchain import ChatCascade, RunnableCascade, acalibrate, calibrate
 from tests.langchain.support import PRICES, RunTree, cascading, chat, pair
 from tests.support.openai_server import HttpError, OpenAIServer, Reply, Request
 
@@ -151,11 +152,24 @@ def test_events_tell_of_checks_but_not_of_their_texts(openai_server: OpenAIServe
     assert told == [{"model": "small", "final": False}, {"model": "small", "final": False, "checks": "small"}]
 
 
-def test_no_cache_answers_for_a_sample(openai_server: OpenAIServer) -> None:
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        lambda model: model,
+        lambda model: model.bind(stop=["!"]),
+        lambda model: model.with_retry(),
+        lambda model: model.configurable_fields(temperature=ConfigurableField(id="temperature")),
+    ],
+    ids=["plain", "bound", "retrying", "configurable"],
+)
+def test_no_cache_answers_for_a_sample(openai_server: OpenAIServer, wrapped: Any) -> None:
     openai_server.models = {"small": Unsteady("4", "5", "6"), "large": "four"}
+    small, large = pair(openai_server)
     set_llm_cache(InMemoryCache())
     try:
-        answer = ChatCascade(pair(openai_server), policy=checked(SAMPLES)).invoke("2+2?")
+        answer = ChatCascade({"small": wrapped(small), "large": large}, policy=checked(SAMPLES)).invoke(
+            "2+2?"
+        )
     finally:
         set_llm_cache(None)
     assert answer.response_metadata["cascade"]["calls"][0]["check"] == 0.0
@@ -270,6 +284,18 @@ def test_a_policy_is_calibrated_with_the_check_and_serves_with_it(
     llm = ChatCascade(models, policy=tmp_path / "policy.json")
     assert llm.invoke("What is 20 + 30?").text == "50"
     assert llm.invoke("What is 20 + 31?").text == "51"
+
+
+async def test_async_calibration_asks_the_same(openai_server: OpenAIServer) -> None:
+    openai_server.models = {"small": arithmetic, "large": arithmetic}
+    models = {"small": chat(openai_server, "small"), "large": chat(openai_server, "large")}
+    prompts = [{"text": f"What is {n} + {n * n}?", "reference": str(n + n * n)} for n in range(45)]
+    found = await acalibrate(
+        models, prompts, "exact", Quality(0.9), ":memory:", prices=PRICES, check=ASKED, config={"tags": ["x"]}
+    )
+    asked = [request for request in openai_server.requests if "Proposed answer" in request.text]
+    assert len(asked) == 45
+    assert all(row[0] is not None and row[0].check in (0.0, 1.0) for row in found.table.answers)
 
 
 def test_arms_that_take_no_text_cannot_be_asked_while_calibrating(openai_server: OpenAIServer) -> None:

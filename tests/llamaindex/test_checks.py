@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from cascade_core import ConfigurationError, ModelSpec, Policy, Price, SelfConsistency, Verification
 from cascade_core.calibration import Quality
-from cascade_llamaindex import CascadeLLM, calibrate
+from cascade_llamaindex import CascadeLLM, acalibrate, calibrate
 from tests.llamaindex.conftest import CascadeOf, MemberOf, Recorder
 from tests.support.openai_server import HttpError, OpenAIServer, Reply, Request
 
@@ -196,6 +196,15 @@ def test_a_policy_is_calibrated_with_the_check_and_serves_with_it(
     llm = CascadeLLM(members, policy=tmp_path / "policy.json")
     assert said(llm.chat([ChatMessage("20+30?")])) == "50"
     assert said(llm.chat([ChatMessage("20+31?")])) == "51"
+
+
+async def test_async_calibration_asks_the_same(openai_server: OpenAIServer, member: MemberOf) -> None:
+    openai_server.models = {"small": guesses_at_odd_sums, "large": guesses_at_odd_sums}
+    members = [member(name, logprobs=False, top_logprobs=0) for name in PRICES]
+    prompts = [{"text": f"{n}+{n * n}?", "reference": str(n + n * n)} for n in range(45)]
+    found = await acalibrate(members, prompts, "exact", Quality(0.9), ":memory:", prices=PRICES, check=ASKED)
+    assert len([request for request in openai_server.requests if is_verification(request)]) == 45
+    assert all(row[0] is not None and row[0].check in (0.0, 1.0) for row in found.table.answers)
 
 
 def test_a_check_of_models_that_are_not_there_is_refused_before_anything_is_called(
