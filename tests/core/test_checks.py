@@ -656,9 +656,7 @@ def test_savings_are_of_what_a_model_costs_without_checks() -> None:
     assert found.certificate.reference == "large"
 
 
-def test_the_command_line_shows_the_check_and_follows_a_decision_with_it(
-    informative: Any, tmp_path: Any
-) -> None:
+def test_command_line_and_report_tell_of_the_check(informative: Any, tmp_path: Any) -> None:
     _, found = informative
     found.policy.save(tmp_path / "policy.json")
     found.table.write(tmp_path / "table.jsonl")
@@ -669,6 +667,10 @@ def test_the_command_line_shows_the_check_and_follows_a_decision_with_it(
         app,
         ["explain", str(tmp_path / "policy.json"), query, "--table", str(tmp_path / "table.jsonl"), "--json"],
     )
+    from cascade_core.report.figures import figures
+
+    made = figures(found.policy, found.fit.held_out).data["made"]
+    assert made.endswith("Answers of small are checked by further calls, which is in the costs.")
     record = json.loads(explained.output)["record"]
     assert record["calls"][0]["check"] == found.fit.held_out.answers[0][0].check
     assert len([call for call in record["calls"] if call.get("checks")]) == 3

@@ -5,8 +5,8 @@ rate limits are its own. Prompts are worked through in their order, each model w
 so that wherever a run stops, the first prompts are complete. What a run does:
 
 1. looks into the store and leaves out what is answered there;
-2. calls, and commits each answer before the next call of that worker starts. Answers of plain functions are committed
-   in the thread that made the call, so that Ctrl-C loses none;
+2. calls, and commits each answer, checked if it is to be, before that worker asks for the next. Answers of plain
+   functions are committed in the thread that made the call, so that Ctrl-C loses none;
 3. stops before ``max_spend`` would be passed, or when a model fails several times in a row.
 
 A rerun goes on where the last run stopped, however that was.

@@ -266,9 +266,14 @@ def _certified(certificate: Certificate) -> dict[str, Any]:
 def _made(policy: Policy, prompts: int) -> str:
     from cascade_core import __version__
 
+    checked = ""
+    if policy.check is not None:
+        checked = (
+            f" Answers of {', '.join(policy.check.of)} are checked by further calls, which is in the costs."
+        )
     return (
         f"Made by cascade-routing {__version__} from {prompts} prompts. "
-        f"Costs in {_UNITS[policy.unit]}{time_in_words(policy.usd_per_second)}."
+        f"Costs in {_UNITS[policy.unit]}{time_in_words(policy.usd_per_second)}.{checked}"
     )
 
 
