@@ -76,6 +76,7 @@ def test_a_call_is_read_whoever_logged_it(tmp_path, record, form):
     assert (answer.text, answer.usage.input_tokens, answer.usage.output_tokens) == ("4", 9, 1)
     assert answer.latency == 0.5
     assert table.cost.tolist() == [[0.001, 0.001]]
+    assert read_logs(path, unit="seconds").cost.tolist() == [[0.5, 0.5]]
 
 
 def test_a_log_without_calls_says_what_was_expected(tmp_path):

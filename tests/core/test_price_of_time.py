@@ -120,6 +120,11 @@ def test_seconds_are_known_without_the_answers_text(tmp_path: Path) -> None:
     assert AnswerTable.read(tmp_path / "table.csv").with_time(2.0).cost.tolist() == [[6.5]]
 
 
+def test_a_file_of_dollars_read_in_seconds_is_not_taken_for_one_of_seconds() -> None:
+    rows = [{"query_id": 1, "query": "?", "model": "a", "cost": 0.5, "latency": 3.0}]
+    assert AnswerTable.from_rows(rows, unit="seconds").cost.tolist() == [[3.0]]
+
+
 def test_parts_of_a_table_keep_the_price_and_the_seconds(table: AnswerTable) -> None:
     part = table.with_time(RATE).subset([3, 1]).select(["large", "small"])
     assert part.usd_per_second == RATE

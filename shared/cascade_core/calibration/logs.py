@@ -14,7 +14,7 @@ import os
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from cascade_core.calibration.table import AnswerTable
 from cascade_core.errors import CalibrationError
@@ -79,8 +79,18 @@ _CALLS = {"llm", "generation", "chat_model"}
 _TIMES = (("start_time", "end_time"), ("startTime", "endTime"))
 
 
-def read_logs(path: str | os.PathLike[str], *, prices: Mapping[str, Price] | None = None) -> AnswerTable:
+def read_logs(
+    path: str | os.PathLike[str],
+    *,
+    unit: Literal["usd", "seconds"] = "usd",
+    prices: Mapping[str, Price] | None = None,
+) -> AnswerTable:
     """Table of the model calls in a log: ``.jsonl``, or ``.json`` with a list of records.
+
+    Args:
+        path: the log.
+        unit: what costs are counted in: what the log says that calls cost, or how long they took.
+        prices: as of :meth:`AnswerTable.from_rows`.
 
     Raises:
         CalibrationError: not JSON, or no model call with a query, a model and an answer in it.
@@ -101,7 +111,7 @@ def read_logs(path: str | os.PathLike[str], *, prices: Mapping[str, Price] | Non
             f"{file.name}: no model call found. Expected records with a query, a model and an answer, as exported by "
             "LangSmith, Langfuse or OpenInference, or a table with the columns query_id, query, model, answer"
         )
-    return AnswerTable.from_rows(rows, prices=prices)
+    return AnswerTable.from_rows(rows, unit=unit, prices=prices)
 
 
 def _rows(records: Iterable[Any]) -> Iterable[dict[str, Any]]:

@@ -11,7 +11,8 @@ column               meaning (``query_id``, ``query`` and ``model`` must be ther
 ``model``            the model's name
 ``answer``           the answer's text
 ``quality``          score of the answer, higher is better
-``cost``             what the call cost, in the table's unit; money alone, whatever time is worth
+``cost``             what the call cost, in the table's unit; money alone, whatever time is worth. In
+                     seconds, ``latency`` says it where it is there
 ``input_tokens``     tokens sent; ``cached_input_tokens`` of them served from a cache
 ``output_tokens``    tokens received
 ``latency``          seconds the call took
@@ -290,7 +291,7 @@ class AnswerTable:
                 first row.
             unit: what ``cost`` is counted in.
             prices: prices by model name, used before list prices where a row has tokens but no cost. In
-                seconds, ``latency`` stands in for a missing cost.
+                seconds, the cost is the ``latency`` where there is one.
 
         Raises:
             CalibrationError: naming the row (the first is 1) and the column.
@@ -543,7 +544,7 @@ def _grid(
     unit: Literal["usd", "seconds"],
     prices: Mapping[str, Price] | None,
 ) -> tuple[tuple[tuple[Answer | None, ...], ...], FloatArray, FloatArray, FloatArray]:
-    """Answers, quality, cost, latency ``(N, K)``; a missing cost from tokens and price, or from the latency."""
+    """Answers, quality, cost, latency ``(N, K)``; a missing cost in dollars is reckoned from the tokens."""
     quality, cost, latency = (np.full((len(ids), len(models)), np.nan) for _ in range(3))
     answers: list[list[Answer | None]] = [[None] * len(models) for _ in ids]
     to_price = unit == "usd" and any(math.isnan(c[3]) and c[1] is not None for c in cells.values())
@@ -554,12 +555,11 @@ def _grid(
             if cell is None:
                 continue
             answers[row][column], usage, quality[row, column], cost[row, column], latency[row, column] = cell
-            if math.isnan(cost[row, column]):
-                if unit == "seconds":
-                    cost[row, column] = latency[row, column]
-                elif usage is not None and (per_token := price[model]) is not None:
-                    answer = answers[row][column]
-                    cost[row, column] = per_token.dollars(usage) + (answer.check_dollars if answer else 0.0)
+            if unit == "seconds" and not math.isnan(latency[row, column]):
+                cost[row, column] = latency[row, column]  # what the column "cost" says may be dollars
+            if math.isnan(cost[row, column]) and usage is not None and (per_token := price.get(model)):
+                answer = answers[row][column]
+                cost[row, column] = per_token.dollars(usage) + (answer.check_dollars if answer else 0.0)
     return tuple(map(tuple, answers)), quality, cost, latency
 
 

@@ -93,7 +93,7 @@ def load_table(
     if suffix == ".json" or (suffix in (".jsonl", ".ndjson") and not _is_table(path)):
         from cascade_core.calibration.logs import read_logs
 
-        return read_logs(path, prices=prices)
+        return read_logs(path, unit=unit, prices=prices)
     return AnswerTable.read(path, unit=unit, prices=prices)
 
 
