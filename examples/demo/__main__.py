@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -121,4 +122,11 @@ def checked(model: LocalModel, ask: Ask) -> Callable[[Prompt], Answer]:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        print(
+            "\nInterrupted. The answers so far are kept: run it again, and it goes on where it was.",
+            file=sys.stderr,
+        )
+        sys.exit(130)

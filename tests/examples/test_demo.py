@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,25 +14,54 @@ from cascade_core import Policy
 from cascade_core.calibration import Prompt, Store, collect
 from cascade_core.errors import CalibrationError
 from cascade_langchain import ask_with
-from examples.local_models import local_models, questions
+from examples.local_models import ARMS, local_models, questions
 from tests.examples.test_local_models import needs_weights
 
 ROOT = Path(__file__).parents[2]
 
 
+def start(output: Path) -> subprocess.Popen[str]:
+    # With Ctrl-C as in a terminal: what a shell starts with `&` ignores it.
+    program = "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    program += "runpy.run_module('examples.demo', run_name='__main__', alter_sys=True)"
+    return subprocess.Popen(
+        [sys.executable, "-c", program, "--questions", "80", "--output", str(output)],
+        cwd=ROOT,
+        # a wide console, so that no line of the output is broken
+        env={**os.environ, "COLUMNS": "200", "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
 def demo(output: Path) -> str:
-    command = [sys.executable, "-m", "examples.demo", "--questions", "80", "--output", str(output)]
-    # a wide console, so that no line of the output is broken
-    environment = {**os.environ, "COLUMNS": "200", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    with start(output) as running:
+        said, errors = running.communicate()
+    assert running.returncode == 0, errors
+    return said
+
+
+def interrupted(output: Path) -> int:
+    """Ctrl-C while answers come in; how many were kept."""
+    with start(output) as running:
+        assert running.stdout is not None
+        while "Their answers" not in running.stdout.readline():
+            assert running.poll() is None
+        running.send_signal(signal.SIGINT)
+        _, errors = running.communicate()
+    assert running.returncode == 130
+    assert "The answers so far are kept" in errors
+    with Store(output / "answers.sqlite") as store:
+        return sum(len(store.answered(name)) for name in ARMS)
 
 
 @needs_weights
-def test_the_demo_measures_saves_and_answers_and_a_second_run_asks_nothing_twice(tmp_path):
+def test_the_demo_measures_saves_and_answers_and_asks_nothing_twice_however_it_is_interrupted(tmp_path):
+    kept = interrupted(tmp_path)
+    assert kept < 240
     first = demo(tmp_path)
-    assert "240 calls now, 0 known from before" in first
+    assert f"{240 - kept} calls now, {kept} known from before" in first
     for row in (
         "only smollm2 ",
         "only gemma3-examples",
