@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import sysconfig
 import zipfile
+from email import message_from_bytes
 from pathlib import Path
 
 import pytest
@@ -27,6 +29,22 @@ def test_the_wheel_holds_the_three_packages_typed_and_nothing_else(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == set(PACKAGES)
     assert {f"{package}/py.typed" for package in PACKAGES} <= set(names)
+
+
+def test_it_says_what_it_is_and_needs(wheel):
+    archive = zipfile.ZipFile(wheel)
+    (path,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+    metadata = message_from_bytes(archive.read(path))
+    assert (metadata["Name"], metadata["Requires-Python"]) == ("cascade-routing", ">=3.10")
+    assert metadata["License-Expression"] == "MIT"
+    assert {"langchain", "llamaindex", "local", "dev"} <= set(metadata.get_all("Provides-Extra"))
+    assert "pydantic<2.14,>=2.7" in metadata.get_all("Requires-Dist")
+
+
+def test_constraints_are_versions_and_nothing_else():
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    version = re.compile(r"[\w.-]+(\[\w+\])?==[\w.!+-]+( *; .+)?")
+    assert [line for line in lines if not line.startswith("#") and not version.fullmatch(line)] == []
 
 
 def test_it_imports_in_a_fresh_environment_outside_the_checkout(wheel, tmp_path):

@@ -10,6 +10,7 @@ import pytest
 from langchain_core.callbacks import UsageMetadataCallbackHandler
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
+from langchain_core.rate_limiters import InMemoryRateLimiter
 
 from cascade_core import CalibrationError, ConfigurationError, Policy
 from cascade_core.calibration import Judge, RelativeQuality
@@ -170,6 +171,25 @@ def test_without_right_answers_it_is_agreement_that_is_promised(models: list[Any
     assert found.certificate.reference == "large"
     cascade = ChatCascade(models, policy=found.policy)
     assert cascade.invoke("hard question 3").text == "answer 3"
+
+
+def test_rate_limits_and_retries_are_the_models_own(openai_server: OpenAIServer, tmp_path: Path) -> None:
+    class Counting(InMemoryRateLimiter):
+        acquired: int = 0
+
+        def acquire(self, *, blocking: bool = True) -> bool:
+            self.acquired += 1
+            return True
+
+    openai_server.models = {"small": _small, "large": _large}
+    openai_server.fail_next(HttpError(429), model="large", times=2)
+    limiter = Counting(requests_per_second=1)
+    small = chat(openai_server, "small", logprobs=True, rate_limiter=limiter)
+    large = chat(openai_server, "large").with_retry(stop_after_attempt=3, wait_exponential_jitter=False)
+    found = calibrate([small, large], PROMPTS, "exact", TARGET, tmp_path / "answers.sqlite", **OPTIONS)
+    assert found.table.quality[:, 1].tolist() == [1.0] * len(PROMPTS), "no call failed for good"
+    assert len(openai_server.requests_to("large")) == len(PROMPTS) + 2
+    assert limiter.acquired == len(openai_server.requests_to("small")) == len(PROMPTS)
 
 
 def test_a_model_judges(models: list[Any], tmp_path: Path) -> None:

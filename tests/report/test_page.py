@@ -85,6 +85,10 @@ def test_the_page_says_the_certificate_and_shows_every_part(open_page, found):
     assert tab.locator("#frontier-chart svg path").count() >= 6
     assert tab.locator("#reliability svg").count() == 3
     assert tab.locator("#models-table tbody tr").count() == 3
+    assert tab.locator("#models-table thead").inner_text().count("$ per 1,000") == 1
+    failures = found.data["failures"]["clusters"]
+    assert tab.locator("#clusters .cluster").count() == len(failures) > 0
+    assert HOSTILE[:20] in tab.locator("#clusters").inner_text(), "with examples"
     assert tab.locator("#samples tbody tr").count() == 8
     assert tab.locator("#assumptions li").count() >= 4
     assert HOSTILE in tab.locator("#samples").inner_text()
@@ -98,11 +102,13 @@ def test_the_slider_moves_quality_cost_mix_and_decisions_together(open_page, fou
     assert tab.locator("#slider").input_value() == "0"
     shown = tab.locator("#budget-value").inner_text()
     mix = tab.locator("#mix").get_attribute("aria-label")
+    decisions = tab.locator("#samples").inner_text()
     tab.keyboard.press("End")
     assert tab.locator("#slider").input_value() == str(len(found.data["points"]) - 1)
     assert tab.locator("#budget-tiles").inner_text() != cheapest
     assert tab.locator("#budget-value").inner_text() != shown
     assert tab.locator("#mix").get_attribute("aria-label") != mix
+    assert tab.locator("#samples").inner_text() != decisions
     assert "$" in tab.locator("#slider").get_attribute("aria-valuetext")
     marker = tab.locator("#frontier-chart circle").last
     assert marker.get_attribute("visibility") == "visible"
