@@ -12,7 +12,7 @@ from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.rate_limiters import InMemoryRateLimiter
 
-from cascade_core import CalibrationError, ConfigurationError, Policy
+from cascade_core import CalibrationError, ConfigurationError, Policy, Usage
 from cascade_core.calibration import Judge, RelativeQuality
 from cascade_langchain import ChatCascade, RunnableCascade, acalibrate, ask_with, calibrate
 from tests.langchain.support import PRICES, Scripted, chat
@@ -190,6 +190,18 @@ def test_rate_limits_and_retries_are_the_models_own(openai_server: OpenAIServer,
     assert found.table.quality[:, 1].tolist() == [1.0] * len(PROMPTS), "no call failed for good"
     assert len(openai_server.requests_to("large")) == len(PROMPTS) + 2
     assert limiter.acquired == len(openai_server.requests_to("small")) == len(PROMPTS)
+
+
+def test_time_that_has_a_price_is_in_the_cost_and_not_in_the_bill(models: list[Any], tmp_path: Path) -> None:
+    found = calibrate(
+        models, PROMPTS, "exact", TARGET, tmp_path / "s.sqlite", usd_per_second=1.0, max_spend=0.1, **OPTIONS
+    )
+    assert "time at $1 a second included" in found.certificate.sentence
+    record = ChatCascade(models, policy=found.policy).invoke("hard question 3").response_metadata["cascade"]
+    assert record["usd_per_second"] == 1.0
+    for call in record["calls"]:
+        assert call["cost"] == pytest.approx(call["billed"] + call["latency"])
+        assert call["billed"] == pytest.approx(PRICES[call["model"]].dollars(Usage(**call["usage"])))
 
 
 def test_a_model_judges(models: list[Any], tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from llama_index.core.llms import ChatMessage
 from cascade_core import Price
 from cascade_core.calibration import Budget, Case, Prompt, RelativeQuality
 from cascade_core.errors import CalibrationError
-from cascade_core.values import Answer
+from cascade_core.values import Answer, Usage
 from cascade_llamaindex import CascadeLLM, acalibrate, calibrate, scorer_of
 from tests.llamaindex.conftest import SECRET, CascadeOf, MemberOf
 from tests.support.openai_server import HttpError, OpenAIServer, Reply, Request
@@ -79,6 +79,22 @@ def test_without_right_answers_it_is_agreement_that_is_promised(
     assert found.certificate.reference == "large"
     llm.policy = found.policy
     assert llm.chat([ChatMessage("41+52?")]).additional_kwargs["cascade"]["model"] == "large"
+
+
+def test_time_that_has_a_price_is_in_the_cost_and_not_in_the_bill(
+    server: OpenAIServer, cascade: CascadeOf, options: dict[str, Any]
+) -> None:
+    llm = cascade()
+    found = calibrate(
+        llm, prompts(60), "exact", RelativeQuality(0.9), usd_per_second=1.0, max_spend=0.1, **options
+    )
+    assert "time at $1 a second included" in found.certificate.sentence
+    llm.policy = found.policy
+    record = llm.chat([ChatMessage("4+5?")]).additional_kwargs["cascade"]
+    call = record["calls"][0]
+    assert record["usd_per_second"] == 1.0
+    assert call["cost"] == pytest.approx(call["billed"] + call["latency"])
+    assert call["billed"] == pytest.approx(PRICES[call["model"]].dollars(Usage(**call["usage"])))
 
 
 def test_a_policy_fitted_here_works_in_langchain(
