@@ -21,11 +21,8 @@ _wanted: ContextVar[list[Any] | None] = ContextVar("cascade_llamaindex_responses
 
 
 @contextmanager
-def responses_into(responses: list[Any] | None) -> Iterator[None]:
-    """Append to ``responses`` what models return within the block, in this thread or task; None for no one."""
-    if responses is None:
-        yield
-        return
+def responses_into(responses: list[Any]) -> Iterator[None]:
+    """Append to ``responses`` what models return within the block, in this thread or task."""
     _listen()
     token = _wanted.set(responses)
     try:

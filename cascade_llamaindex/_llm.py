@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 from collections.abc import AsyncGenerator, Callable, Collection, Generator, Iterator, Mapping, Sequence
@@ -443,6 +444,13 @@ class CascadeLLM(FunctionCallingLLM):
         """Copies for one member; of a provider of its own if the members are of several."""
         several = len({type(llm) for llm in self.llms.values()}) > 1
         return [for_any_provider(message) if several else copied(message) for message in messages]
+
+
+for _endpoint in ("chat", "complete", "stream_chat", "stream_complete", "predict", "structured_predict"):
+    for _name in (_endpoint, f"a{_endpoint}"):
+        # LlamaIndex's span around each of them asks for its signature at every call: worked out once, not each time.
+        _method = inspect.unwrap(getattr(CascadeLLM, _name))
+        _method.__signature__ = inspect.signature(_method)
 
 
 @wrapt.when_imported("llama_index.core.llms.loading")

@@ -7,7 +7,7 @@ the episode, knows when a response may be shown, and in the end attaches the dec
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
@@ -223,7 +223,7 @@ def _with_extras(response: Any, extras: Mapping[str, Any]) -> Any:
 class _Waiting(AbstractContextManager[None]):
     def __init__(self, turn: Turn[Any]) -> None:
         self._turn = turn
-        self._capture = responses_into(turn._inner)
+        self._capture = nullcontext() if turn._inner is None else responses_into(turn._inner)
 
     def __enter__(self) -> None:
         self._capture.__enter__()
