@@ -80,13 +80,7 @@ def _steps(
 async def adrive(job: Job, config: RunnableConfig | None, *, stream: bool) -> AsyncGenerator[Any, None]:
     """As :func:`drive`."""
     config = ensure_config(config)
-    manager = AsyncCallbackManager.configure(*job.manager_arguments(config))
-    arguments = job.start_arguments(config)
-    if manager.handlers:
-        run = await manager.on_chain_start(None, job.input, **arguments)
-    else:  # telling nobody would still cost a turn of the loop, and at the end a task
-        run = AsyncCallbackManagerForChainRun.get_noop_manager()
-    job.run_id = arguments["run_id"] or run.run_id
+    run = await _astarted(job, config)
     try:
         chunks = _asteps(job, run, config, stream=stream)
         tap = _tap(run.handlers) if stream else None
@@ -98,6 +92,18 @@ async def adrive(job: Job, config: RunnableConfig | None, *, stream: bool) -> As
         raise
     if run.handlers:
         await run.on_chain_end(job.output)
+
+
+async def _astarted(job: Job, config: RunnableConfig) -> AsyncCallbackManagerForChainRun:
+    """The outer run. Of its manager nothing is kept: thousands of queries may be waiting at once."""
+    manager = AsyncCallbackManager.configure(*job.manager_arguments(config))
+    arguments = job.start_arguments(config)
+    if manager.handlers:
+        run = await manager.on_chain_start(None, job.input, **arguments)
+    else:  # telling nobody would still cost a turn of the loop, and at the end a task
+        run = AsyncCallbackManagerForChainRun.get_noop_manager()
+    job.run_id = arguments["run_id"] or run.run_id
+    return run
 
 
 async def _asteps(

@@ -66,7 +66,7 @@ class Episode:
         self._costs = self._evidence.costs()
         self._first_costs = self._costs
         self._untried: BoolArray = np.array([[name in allowed for name in self._names]])
-        self._usable: BoolArray = np.zeros_like(self._untried)
+        self._usable: BoolArray = np.zeros((1, len(self._names)), dtype=bool)
         self._answered: list[int] = []
         self._unusable: list[int] = []
         self._failures: dict[str, BaseException] = {}
