@@ -203,6 +203,11 @@ def test_too_few_labels_are_refused_with_how_many_there_are():
             "has no reference to compare answers",
         ),
         ({"scorer": {"choice": 1, "exact": 1}}, CalibrationError, "names no letter from A to J"),
+        (
+            {"scorer": "agreement:huge"},
+            CalibrationError,
+            "needs answers of 'huge', which is not among the models",
+        ),
         ({"strategy": "magic"}, ConfigurationError, "unknown strategy 'magic'"),
         ({"holdout": 30}, ConfigurationError, "holdout is 30, expected a share"),
         ({"confidance": 0.9}, ConfigurationError, "no option 'confidance': expected some of .*strategy"),

@@ -16,7 +16,7 @@ from cascade_core.calibration.fitting import FEWEST, Fit, Frontier, check_reques
 from cascade_core.calibration.prompts import checked_prompts
 from cascade_core.calibration.replay import complete, estimates_of, mark, sample
 from cascade_core.calibration.scorers import Scorer
-from cascade_core.calibration.scoring import as_scorer, score_table
+from cascade_core.calibration.scoring import as_scorer, check_scorer, score_table
 from cascade_core.calibration.store import GIVEN, Store
 from cascade_core.calibration.table import AnswerTable
 from cascade_core.calibration.targets import Budget, RelativeQuality, Savings, Target
@@ -168,8 +168,7 @@ async def acalibrate(
         raise CalibrationError(
             f"{len(queries)} different prompts: at least {FEWEST} are needed, and some hundred make a good policy"
         )
-    for query in queries:
-        scoring.check(query)
+    check_scorer(scoring, models, queries)
     opened = store if isinstance(store, Store) else Store(store)
     try:
         if unit == "usd":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -184,6 +184,22 @@ async def checked_score(scorer: Scorer, case: Case) -> float:
     return float(value)
 
 
+def check_scorer(scorer: Scorer, models: Iterable[str], prompts: Iterable[Prompt] = ()) -> None:
+    """Refuse a scorer that could not score these models' answers to these prompts, whatever they say.
+
+    Raises:
+        CalibrationError: it needs a model that is not there, or a prompt lacks what it compares with.
+    """
+    names = list(models)
+    missing = sorted(scorer.needs - set(names))
+    if missing:
+        raise CalibrationError(
+            f"the scorer {scorer.name!r} needs answers of {missing[0]!r}, which is not among the models {names}"
+        )
+    for prompt in prompts:
+        scorer.check(prompt)
+
+
 async def score_table(
     table: AnswerTable,
     prompts: Sequence[Prompt] | None,
@@ -207,12 +223,7 @@ async def score_table(
     Raises:
         CalibrationError: as :func:`checked_score`, or the scorer needs a model that is not in the table.
     """
-    missing = sorted(scorer.needs - set(table.models))
-    if missing:
-        raise CalibrationError(
-            f"the scorer {scorer.name!r} needs answers of {missing[0]!r}, which is not among the models "
-            f"{list(table.models)}"
-        )
+    check_scorer(scorer, table.models)
     if prompts is None:
         prompts = [q if isinstance(q, Prompt) else Prompt(**q.model_dump()) for q in table.queries]
     kept = store.scores(scorer.name, parameters=parameters) if store is not None and scorer.paid else {}
