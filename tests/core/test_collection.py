@@ -95,7 +95,7 @@ async def test_a_blocking_model_does_not_block_an_async_one(store):
     done = threading.Event()
 
     def waits(prompt):
-        assert done.wait(timeout=60)
+        assert done.wait(timeout=300)
         return Answer(text="at last")
 
     async def tells(prompt):

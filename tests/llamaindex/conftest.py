@@ -102,7 +102,7 @@ def member(openai_server: OpenAIServer) -> MemberOf:
             "top_logprobs": 2,
             "max_retries": 0,
             "reuse_client": False,
-            "timeout": 30,
+            "timeout": 300,
         }
         return OpenAILike(model=name, **{**defaults, **settings})
 

@@ -23,6 +23,7 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
+PATIENCE = 300_000  # milliseconds: a slow machine is no fault of the page
 PHONE, DESK = {"width": 375, "height": 800}, {"width": 1200, "height": 900}
 HOSTILE = '</script><img src=x onerror="document.title=1"> & <b>bold</b> {{title}}'
 
@@ -52,7 +53,7 @@ def browser():
     if chromium is None:
         pytest.skip("no Chromium is installed (apt-get install chromium)")
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=list(FLAGS))
+        browser = playwright.chromium.launch(executable_path=chromium, args=list(FLAGS), timeout=PATIENCE)
         yield browser
         browser.close()
 
@@ -64,6 +65,7 @@ def open_page(browser, file):
 
     def opened(**settings):
         tab = browser.new_page(**settings)
+        tab.set_default_timeout(PATIENCE)
         pages.append(tab)
         tab.on("pageerror", lambda error: wrong.append(str(error)))
         tab.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
