@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict
 from cascade_core.belief import FloatArray
 from cascade_core.calibration.bounds import lower_mean, lower_ratio, upper_mean, upper_ratio
 from cascade_core.calibration.targets import Budget, Quality, RelativeQuality, Savings, Target
-from cascade_core.errors import CalibrationError
+from cascade_core.errors import CalibrationError, ConfigurationError
 from cascade_core.pricing import time_in_words
 
 _FAR = 1e9  # stands for a ratio to nothing, which JSON cannot say
@@ -151,6 +151,22 @@ class Terms:
     unit: Literal["usd", "seconds"] = "usd"
     confidence: float = 0.95
     usd_per_second: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check the confidence."""
+        check_confidence(self.confidence)
+
+
+def check_confidence(confidence: float) -> None:
+    """Refuse what is no confidence.
+
+    Raises:
+        ConfigurationError: it is not between 0 and 1.
+    """
+    if not 0 < confidence < 1:
+        raise ConfigurationError(
+            f"confidence is {confidence}: expected a number between 0 and 1, 0.95 is 95 %"
+        )
 
 
 def certify(candidates: Sequence[Sample], terms: Terms) -> tuple[int, Certificate]:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from cascade_core.calibration.asking import Ask
-from cascade_core.calibration.certificate import Certificate, Terms, agreed_with, certify
+from cascade_core.calibration.certificate import Certificate, Terms, agreed_with, certify, check_confidence
 from cascade_core.calibration.collection import Plan, Progress, acollect, answer_keys, plan, run_blocking
 from cascade_core.calibration.fitting import FEWEST, Fit, Frontier, check_request, fit
 from cascade_core.calibration.prompts import checked_prompts
@@ -19,7 +19,7 @@ from cascade_core.calibration.scorers import Scorer
 from cascade_core.calibration.scoring import as_scorer, check_scorer, score_table
 from cascade_core.calibration.store import GIVEN, Store
 from cascade_core.calibration.table import AnswerTable
-from cascade_core.calibration.targets import Budget, RelativeQuality, Savings, Target
+from cascade_core.calibration.targets import Budget, Quality, RelativeQuality, Savings, Target
 from cascade_core.checks import SelfConsistency, Verification
 from cascade_core.errors import CalibrationError, ConfigurationError
 from cascade_core.policy import Policy
@@ -169,6 +169,11 @@ async def acalibrate(
             f"{len(queries)} different prompts: at least {FEWEST} are needed, and some hundred make a good policy"
         )
     check_scorer(scoring, models, queries)
+    check_confidence(confidence)
+    if unit not in ("usd", "seconds"):
+        raise ConfigurationError(f"unit is {unit!r}: expected 'usd' or 'seconds'")
+    if isinstance(target, Quality) and target.quality > 1:
+        raise ConfigurationError(f"a quality of {target.quality:g}: scores are from 0 to 1, 0.9 is 90 %")
     opened = store if isinstance(store, Store) else Store(store)
     try:
         if unit == "usd":
