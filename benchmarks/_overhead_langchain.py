@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
-from time import perf_counter
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_openai import ChatOpenAI
-from overhead import Case, case, import_times, medians
+from overhead import LATENCY_S, Case, case, import_times, medians, served, throughput
 from pydantic import SecretStr
 
 from cascade_core import ModelSpec, Policy
 from cascade_core.strategies import SingleModel
 from cascade_langchain import ChatCascade
-from tests.support.openai_server import OpenAIServer
 
 CONCURRENT = 2_000
 CONCURRENT_HTTP = 1_000  # as many connections as OpenAI's client opens
-LATENCY_S = 0.05
+NAMES = ("small", "large")
+QUESTION = "What is the capital of France?"
 
 
 class Fake(BaseChatModel):
@@ -52,18 +51,18 @@ class Fake(BaseChatModel):
 
 
 def cases() -> Iterator[Case]:
-    small, large = Fake(model_name="small"), Fake(model_name="large")
+    small, large = (Fake(model_name=name) for name in NAMES)
     policy = replace(
-        Policy.uncalibrated([ModelSpec(name="small"), ModelSpec(name="large")]), strategy=SingleModel(model=0)
+        Policy.uncalibrated([ModelSpec(name=name) for name in NAMES]), strategy=SingleModel(model=0)
     )
     composite = ChatCascade([small, large], policy=policy)
     fallbacks = small.with_fallbacks([large])
 
     def once(model: Any) -> Any:
-        return lambda: model.invoke("What is the capital of France?")
+        return lambda: model.invoke(QUESTION)
 
     def first_chunk(model: Any) -> Any:
-        return lambda: next(iter(model.stream("What is the capital of France?")))
+        return lambda: next(iter(model.stream(QUESTION)))
 
     bare, with_fallbacks, with_cascade = medians([once(small), once(fallbacks), once(composite)])
     added = with_cascade - bare
@@ -89,38 +88,23 @@ def cases() -> Iterator[Case]:
         "import ChatCascade; ratio to that of the chat models", with_cascade - bare, with_cascade / bare
     )
 
-    slow = [Fake(model_name=name, latency=LATENCY_S) for name in ("small", "large")]
-    yield _throughput("in memory", slow[0], ChatCascade(slow, policy=policy), CONCURRENT, repetitions=5)
-    with OpenAIServer(latency=LATENCY_S) as server:
-        served = [
-            ChatOpenAI(model=name, base_url=server.base_url, api_key=SecretStr("none"))
-            for name in ("small", "large")
-        ]
-        yield _throughput(
-            "over HTTP", served[0], ChatCascade(served, policy=policy), CONCURRENT_HTTP, repetitions=2
+    slow = [Fake(model_name=name, latency=LATENCY_S) for name in NAMES]
+    yield throughput("ainvoke in memory", *_asking(slow[0], ChatCascade(slow, policy=policy)), CONCURRENT)
+    yield throughput(
+        "ainvoke of RunnableWithFallbacks in memory",
+        *_asking(slow[0], slow[0].with_fallbacks([slow[1]])),
+        CONCURRENT,
+    )
+    with served() as url:
+        remote = [ChatOpenAI(model=name, base_url=url, api_key=SecretStr("none")) for name in NAMES]
+        yield throughput(
+            "ainvoke over HTTP",
+            *_asking(remote[0], ChatCascade(remote, policy=policy)),
+            CONCURRENT_HTTP,
+            rounds=3,
         )
 
 
-def _throughput(
-    how: str, model: BaseChatModel, composite: ChatCascade, queries: int, repetitions: int
-) -> Case:
-    bare, with_cascade = asyncio.run(_least_seconds(queries, repetitions, model, composite))
-    return case(
-        f"{queries} concurrent ainvoke at {LATENCY_S * 1e3:.0f} ms {how}; throughput to the bare model's",
-        (with_cascade - bare) / queries,
-        bare / with_cascade,
-    )
-
-
-async def _least_seconds(queries: int, repetitions: int, *models: BaseChatModel) -> list[float]:
-    times: list[list[float]] = [[] for _ in models]
-    for _ in range(repetitions):
-        for model, taken in zip(models, times, strict=True):
-            taken.append(await _seconds(model, queries))
-    return [min(taken) for taken in times]
-
-
-async def _seconds(model: Any, queries: int) -> float:
-    start = perf_counter()
-    await asyncio.gather(*(model.ainvoke("What is the capital of France?") for _ in range(queries)))
-    return perf_counter() - start
+def _asking(*models: Any) -> list[Callable[[], Awaitable[Any]]]:
+    """One query to each."""
+    return [lambda model=model: model.ainvoke(QUESTION) for model in models]  # type: ignore[misc]

@@ -6,17 +6,25 @@ the case's name. Times are medians of repetitions in turns, so that what else th
 
 from __future__ import annotations
 
+import asyncio
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 from _tables import parser, report
 
 Case = dict[str, Any]
+
+LATENCY_S = 0.05
+"""What a model waits for nothing else in the measurements of throughput."""
 
 
 def case(name: str, added_s: float, ratio: float) -> Case:
@@ -47,6 +55,55 @@ def import_times(statements: Sequence[str], repetitions: int = 7) -> list[float]
             run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
             best[index] = min(best[index], float(run.stdout))
     return best
+
+
+def throughput(
+    what: str,
+    bare: Callable[[], Awaitable[Any]],
+    composite: Callable[[], Awaitable[Any]],
+    concurrent: int,
+    rounds: int = 7,
+) -> Case:
+    """So many queries at once, to the bare model and to the composite in turn, in one event loop.
+
+    The least time of each counts, without the first round: it opens connections, and to look for one among those that
+    are open takes HTTP clients longer.
+    """
+
+    async def seconds(ask: Callable[[], Awaitable[Any]]) -> float:
+        start = perf_counter()
+        await asyncio.gather(*(ask() for _ in range(concurrent)))
+        return perf_counter() - start
+
+    async def measured() -> list[list[float]]:
+        return [[await seconds(ask) for ask in (bare, composite)] for _ in range(1 + rounds)]
+
+    bare_s, composite_s = map(min, zip(*asyncio.run(measured())[1:], strict=True))
+    return case(
+        f"{concurrent} concurrent {what} at {LATENCY_S * 1e3:.0f} ms; throughput to the bare model's",
+        (composite_s - bare_s) / concurrent,
+        bare_s / composite_s,
+    )
+
+
+@contextmanager
+def served() -> Iterator[str]:
+    """Address of an OpenAI-compatible server, in a process of its own, that answers after the latency."""
+    here, there = get_context("spawn").Pipe()
+    process = get_context("spawn").Process(target=_serve, args=(there,))
+    process.start()
+    yield here.recv()
+    here.send("enough")
+    process.join()
+
+
+def _serve(pipe: Connection) -> None:
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    from tests.support.openai_server import OpenAIServer
+
+    with OpenAIServer(latency=LATENCY_S) as server:
+        pipe.send(server.base_url)
+        pipe.recv()
 
 
 def main() -> None:
