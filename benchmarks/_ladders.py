@@ -47,8 +47,7 @@ def ladders(table: AnswerTable, seeds: int = 5) -> list[dict[str, object]]:
 
 def _priced(table: AnswerTable, prices: list[float]) -> np.ndarray:
     chars = [[len(answer.text) if answer else 0 for answer in row] for row in table.answers]
-    sent = np.array([query.sent_chars for query in table.queries])[:, None]
-    return (np.array(chars) + 0 * sent) / 4e6 * np.array(prices)
+    return np.array(chars) / 4e6 * np.array(prices)
 
 
 def _compare(table: AnswerTable, seed: int) -> dict[str, float]:
@@ -63,7 +62,8 @@ def _compare(table: AnswerTable, seed: int) -> dict[str, float]:
     by_cost = [table.models[k] for k in np.argsort(table.cost.mean(axis=0))]
     fitted, unseen = fitted.select(by_cost), unseen.select(by_cost)
     estimation = fit_estimator(fitted, seed=seed)
-    seen = [trace(one, estimation.estimates, fitted.quality, fitted.cost) for one in candidates()]
+    strategies = candidates(agreement=estimation.estimator.compares)
+    seen = [trace(one, estimation.estimates, fitted.quality, fitted.cost) for one in strategies]
     reference = fitted.cost.mean(axis=0).max()
     budgets = [rule_cost * reference]
     chosen = refine(choose(seen, budgets), estimation.estimates, fitted.quality, fitted.cost, budgets)

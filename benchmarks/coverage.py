@@ -83,7 +83,8 @@ def coverage(table: AnswerTable, given: Any) -> list[dict[str, Any]]:
         estimation = fit_estimator(train, seed=number)
         estimates = estimates_of(estimation.estimator, table)
         known = (estimation.estimates, train.quality, train.cost)
-        curves = [trace(strategy, *known) for strategy in candidates()]
+        strategies = candidates(agreement=estimation.estimator.compares)
+        curves = [trace(strategy, *known) for strategy in strategies]
         for target in targets:
             budget, quality = resolve(target, train)
             try:

@@ -132,7 +132,7 @@ def trace_all(
     """Each strategy's curve on the unseen queries, and the name of the one chosen on the fitted ones."""
     estimates = estimation.estimator.estimates(unseen)
     seen, curves = {}, {}
-    for strategy in candidates():
+    for strategy in candidates(agreement=estimation.estimator.compares):
         name = "linear" if strategy.name == "single" else strategy.name
         seen[name] = trace(strategy, estimation.estimates, fitted.quality, fitted.cost)
         curves[name] = trace(strategy, estimates, unseen.quality, unseen.cost)

@@ -37,7 +37,7 @@ def fit(queries: int, models: int, as_json: bool) -> None:
     belief = CrossFitted.fit(signals, quality)
     estimates = SignalEstimates(belief, signals, np.broadcast_to(cost.mean(axis=0), cost.shape))
     spent = {"belief": time.process_time() - began}
-    for strategy in candidates():
+    for strategy in candidates(agreement=False):
         start = time.process_time()
         at_budgets(trace(strategy, estimates, quality, cost), budgets)
         spent["linear" if strategy.name == "single" else strategy.name] = time.process_time() - start

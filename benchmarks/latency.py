@@ -23,7 +23,7 @@ def main() -> None:
     options.add_argument("--models", type=int, nargs="*", default=list(MODELS))
     arguments = options.parse_args()
     for models in arguments.models:
-        for strategy in candidates():
+        for strategy in candidates(agreement=True):
             if strategy.name == "single":
                 continue
             knob = 0.6 if strategy.name == "threshold" else 0.1
@@ -44,7 +44,12 @@ def timings(strategy: Strategy, models: int, calls: int) -> np.ndarray:
         if call % 2:
             ran[0, random.permutation(models)[: min(1 + call % 3, models - 1)]] = True
         step[ran] = 0.0
-        belief = Belief(np.sort(random.uniform(0.3, 0.9, (1, models)), axis=1), step)
+        agree, news = None, None
+        if ran.any() or models <= 6:  # as a joint belief has it
+            others = 1 if ran.any() else models
+            agree = random.uniform(0.3, 0.9, (1, others, models))
+            news = random.normal(0, 0.1, (1, others, models, models))
+        belief = Belief(np.sort(random.uniform(0.3, 0.9, (1, models)), axis=1), step, agree, news)
         start = time.perf_counter_ns()
         strategy.next_model(belief, costs, ran)
         times[call] = (time.perf_counter_ns() - start) / 1000

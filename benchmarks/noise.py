@@ -68,7 +68,7 @@ def run(quality: np.ndarray, cost: np.ndarray, noise: str, seed: int) -> dict[st
     testing = SignalEstimates(JointBelief.fit(seen, quality[fit]), unseen, costs[rest])
     single = cost[rest].mean(axis=0), quality[rest].mean(axis=0)
     areas, curves = {}, {}
-    for strategy in candidates():
+    for strategy in candidates(agreement=False):
         name = "linear" if strategy.name == "single" else strategy.name
         limited = strategy if strategy.max_models == 1 else replace(strategy, max_models=5)
         curves[name] = trace(limited, tuning, quality[fit], cost[fit])

@@ -62,7 +62,7 @@ def run(path: Path) -> list[dict[str, object]]:
     budgets = table["budgets"].astype(float)
     rows: list[dict[str, object]] = []
     curves: dict[str, Curve] = {}
-    for strategy in candidates():
+    for strategy in candidates(agreement=False):
         start = time.process_time()
         name = "linear" if strategy.name == "single" else strategy.name
         curves[name] = trace(strategy, tuning, quality[train], cost[train])

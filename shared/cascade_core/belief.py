@@ -25,6 +25,12 @@ class Belief:
         step: ``(N, K, K)``; ``step[n, i, j]`` is the signed standard deviation by which ``mean[n, j]`` will
             move when model ``i`` is run next: ``mean' = mean + step[n, i] * s`` with ``s ~ N(0, 1)``. Rows of
             models that have run are zero. Its diagonal is the σ of the index policy.
+        agree: ``(N, B, K)`` probability that each model's next answer agrees with one of B others: with the best in
+            hand (B = 1) or, while nothing has run, with the first answer, whichever model gives it (B = K). None
+            where answers are not compared.
+        agree_step: ``(N, B, K, K)`` as ``step``, by the news of that, which moves the means beside the answer itself:
+            by ``agree_step[n, b, i] * a`` with ``a`` of mean 0 and variance 1, either ``√((1 - p) / p)`` or, with
+            probability ``1 - p``, ``-√(p / (1 - p))`` (p is ``agree[n, b, i]``).
 
     Raises:
         ArrayError: if the shapes do not fit or a value is not finite.
@@ -32,6 +38,8 @@ class Belief:
 
     mean: FloatArray
     step: FloatArray
+    agree: FloatArray | None = None
+    agree_step: FloatArray | None = None
 
     def __post_init__(self) -> None:
         """Check shapes and values."""
@@ -41,6 +49,14 @@ class Belief:
         if self.step.shape != (n, k, k):
             raise ArrayError(f"step has shape {self.step.shape}, expected (N, K, K) = {(n, k, k)}")
         squares = np.vdot(self.mean, self.mean) + np.vdot(self.step, self.step)
+        if self.agree is not None and self.agree_step is not None:
+            b = self.agree.shape[1] if self.agree.ndim == 3 else 1
+            if self.agree.shape != (n, b, k) or b not in (1, k) or self.agree_step.shape != (n, b, k, k):
+                raise ArrayError(
+                    f"agree and agree_step have shapes {self.agree.shape} and {self.agree_step.shape}, expected "
+                    f"(N, B, K) and (N, B, K, K) with N, K = {n, k} and B = 1 or K"
+                )
+            squares += np.vdot(self.agree, self.agree) + np.vdot(self.agree_step, self.agree_step)
         if not isfinite(squares):  # one NaN or infinity makes it so
             raise ArrayError(
                 "mean and step must be finite: replace NaN estimates by the model's average first"
@@ -64,6 +80,12 @@ class Belief:
         best = np.where(ran, self.mean, -np.inf).argmax(axis=1)
         carried = self.step[np.arange(best.size), :, best]
         return np.abs(own - np.where(ran.any(axis=1, keepdims=True), carried, 0.0))
+
+    def take(self, rows: IntArray) -> Belief:
+        """The belief about these queries."""
+        agree = None if self.agree is None else self.agree[rows]
+        agree_step = None if self.agree_step is None else self.agree_step[rows]
+        return Belief(self.mean[rows], self.step[rows], agree, agree_step)
 
     @classmethod
     def independent(cls, mean: FloatArray, sd: FloatArray) -> Belief:

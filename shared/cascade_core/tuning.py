@@ -24,6 +24,7 @@ from cascade_core.strategies import (
     CascadeRouting,
     Cascading,
     IndexPolicy,
+    LookAhead,
     PricedStrategy,
     Routing,
     SingleModel,
@@ -36,6 +37,9 @@ _ROUNDING = 1e-5
 """What a budget may be exceeded by, so that the one an error message states, in six digits, is feasible."""
 
 _FOLDS = 5
+_SURE = 2.0
+"""Standard errors by which a strategy must be better than the preferred one."""
+
 _STEP_FACTORS = (0.6, 1.6)
 """λ of the second and later calls over that of the first, tried by :func:`refine`."""
 
@@ -224,9 +228,15 @@ def _thresholds(estimates: Estimates, shape: tuple[int, ...], points: int) -> Fl
     return np.unique(np.append(values, np.nextafter(values[-1], np.inf)))
 
 
-def candidates() -> tuple[Strategy, ...]:
-    """The strategies that ``strategy="auto"`` chooses from, the preferred one first."""
+def candidates(*, agreement: bool) -> tuple[Strategy, ...]:
+    """The strategies that ``strategy="auto"`` chooses from, the preferred one first.
+
+    Args:
+        agreement: whether the belief hears which answers agree. Then one answer may check another, which only looking
+            ahead prices; without it that is the index policy in more time.
+    """
     return (
+        *((LookAhead(lam=0.0),) if agreement else ()),
         IndexPolicy(lam=0.0),
         CascadeRouting(lam=0.0),
         Cascading(lam=0.0),
@@ -256,8 +266,9 @@ def choose(curves: Sequence[Curve], budgets: Sequence[float]) -> Curve:
     """The curve of the best mean quality at these budgets, by cross-validation.
 
     Each fifth of the queries is decided with the knob that is best on the other four. The first curve, the preferred
-    one, yields only to one that is better by more than a standard error of the paired difference. Budgets that not
-    all curves can meet are no ground for a comparison, unless there is no other.
+    one, yields only to one that is better by more than two standard errors of the paired difference: of seven
+    curves on some hundred queries, one is soon better by chance. Budgets that not all curves can meet are no ground
+    for a comparison, unless there is no other.
     """
     least = max(float(curve.cost.min()) for curve in curves)
     budgets = [budget for budget in budgets if budget >= least] or budgets
@@ -272,7 +283,7 @@ def choose(curves: Sequence[Curve], budgets: Sequence[float]) -> Curve:
     gain = value - value[0]
     error = gain.std(axis=1) / np.sqrt(queries)
     mean = gain.mean(axis=1)
-    mean[~(mean > error)] = 0.0
+    mean[~(mean > _SURE * error)] = 0.0
     return curves[int(mean.argmax())]
 
 

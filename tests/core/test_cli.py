@@ -20,7 +20,7 @@ from cascade_core.policy import Policy
 def tour(tmp_path_factory):
     """What ``demo`` wrote, and what it said."""
     folder = tmp_path_factory.mktemp("demo")
-    done = CliRunner().invoke(app, ["demo", "--out", str(folder), "--queries", "400", "--json"])
+    done = CliRunner().invoke(app, ["demo", "--out", str(folder), "--queries", "800", "--json"])
     assert done.exit_code == 0, done.output
     return folder, json.loads(done.stdout)
 
@@ -394,8 +394,8 @@ def test_seconds_are_a_unit_too(tour, tmp_path):
 def test_evaluate_compares_with_every_strategy_on_unseen_queries(tour):
     folder, _ = tour
     result = said("evaluate", folder / "policy.json", folder / "answers.jsonl")
-    assert result["queries"] == 120
-    assert said("evaluate", folder / "policy.json", folder / "answers.jsonl", "--all")["queries"] == 400
+    assert result["queries"] == 240
+    assert said("evaluate", folder / "policy.json", folder / "answers.jsonl", "--all")["queries"] == 800
     assert {"linear", "routing", "threshold", "cascading", "cascade_routing", "index"} <= result["auc"].keys()
     assert "quality" in run("evaluate", folder / "policy.json", folder / "answers.jsonl").output
 

@@ -109,7 +109,7 @@ def test_models_run_from_the_cheapest_on_however_the_table_lists_them() -> None:
 def test_the_frontier_has_every_strategy_and_model(half_the_price: Fit) -> None:
     frontier = half_the_price.frontier
     names = [line.strategy for line in frontier.lines]
-    assert names == ["index", "cascade_routing", "cascading", "routing", "threshold", "single"]
+    assert names == ["look_ahead", "index", "cascade_routing", "cascading", "routing", "threshold", "single"]
     assert frontier.models == ("small", "medium", "large")
     assert set(half_the_price.diagnostics.ante) == set(frontier.models)
 

@@ -47,8 +47,10 @@ def brute_force(
         p = logistic(centre + belief.loading * node)
         chance += weight * np.where(patterns == 1, p, 1 - p).prod(axis=1)
     expected = shift + belief.post_slope * patterns
+    compared = belief.agreement is not None and signals.agree is not None
+    heed = belief.echo if compared else 1.0
     for i in np.flatnonzero(ran):
-        chance = chance * np.exp(-0.5 * ((signals.post[0, i] - expected[:, i]) / belief.post_sd[i]) ** 2)
+        chance *= np.exp(-0.5 * heed * ((signals.post[0, i] - expected[:, i]) / belief.post_sd[i]) ** 2)
     if belief.agreement is not None and signals.agree is not None:
         i, j = np.flatnonzero(ran)[:2]
         agrees = belief.agreement[i, j][patterns[:, i], patterns[:, j]]
@@ -84,7 +86,7 @@ def test_the_step_is_the_covariance_with_the_next_signal() -> None:
 
 
 def test_agreement_is_news_of_the_next_call() -> None:
-    """With uninformative post-hoc signals a second model is bought as a check: its step is the agreement's."""
+    """With uninformative post-hoc signals a second model is a check, and by how much it moves is foreseen."""
     signals, quality = made_up(3000, models=2, noise=(1.0, 30.0), agree=True)
     belief = JointBelief.fit(signals, quality)
     first, both = np.array([[True, False]]), np.array([[True, True]])
@@ -93,7 +95,8 @@ def test_agreement_is_news_of_the_next_call() -> None:
     after = belief.condition(signals.take(rows), np.broadcast_to(both, (1000, 2)))
     moved = after.mean - before.mean
     for model in (0, 1):
-        predicted = np.sqrt((before.step[:, 1, model] ** 2).mean())
+        assert before.agree_step is not None
+        predicted = np.sqrt((before.agree_step[:, 0, 1, model] ** 2).mean())
         assert moved[:, model].std() == pytest.approx(predicted, rel=0.15)
     assert signals.agree is not None
     agreeing = signals.agree[rows, 0, 1] == 1

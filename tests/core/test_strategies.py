@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -16,13 +18,16 @@ from cascade_core.strategies import (
     CascadeRouting,
     Cascading,
     IndexPolicy,
+    LookAhead,
     MarginRule,
     Routing,
     SingleModel,
     Strategy,
     ThresholdCascade,
+    look_ahead,
     strategy_from_dict,
 )
+from cascade_core.strategies.index import reservation_value
 
 ALL: tuple[Strategy, ...] = (
     SingleModel(model=0),
@@ -32,8 +37,18 @@ ALL: tuple[Strategy, ...] = (
     Cascading(lam=0.5),
     CascadeRouting(lam=0.5),
     IndexPolicy(lam=0.5),
+    LookAhead(lam=0.5),
 )
-UNORDERED = (Routing(lam=0.5), CascadeRouting(lam=0.5), IndexPolicy(lam=0.5))
+UNORDERED = (Routing(lam=0.5), CascadeRouting(lam=0.5), IndexPolicy(lam=0.5), LookAhead(lam=0.5))
+
+
+def swapped(news: np.ndarray, order: np.ndarray, axes: int) -> np.ndarray:
+    """News of agreement with the models in another order, which concerns its last ``axes`` axes and maybe B."""
+    if news.shape[1] > 1:
+        news = news[:, order]
+    for axis in range(2, 2 + axes):
+        news = np.take(news, order, axis=axis)
+    return news
 
 
 def by_name(strategy: Strategy) -> str:
@@ -54,9 +69,16 @@ def situations(draw: st.DrawFn, most: int = 5) -> tuple[Belief, np.ndarray, np.n
     costs = random.choice([0.0, 0.1, 0.1, 0.3, 1.0], (queries, models))
     ran = random.random((queries, models)) < draw(st.sampled_from([0.0, 0.3, 1.0]))
     step[ran] = 0.0
+    others = 1 if ran.any() else models
+    agree = random.uniform(0.05, 0.95, (queries, others, models))
+    news = random.normal(0, 0.1, (queries, others, models, models)).round(digits)
+    if ran.any():
+        news[:, 0][ran | ~ran.any(axis=1, keepdims=True)] = 0.0
     if duplicates:
-        mean[:], step[:], costs[:], ran[:] = mean[0], step[0], costs[0], ran[0]
-    return Belief(mean, step), costs, ran
+        for array in (mean, step, costs, ran, agree, news):
+            array[:] = array[0]
+    compared = draw(st.booleans())
+    return Belief(mean, step, agree if compared else None, news if compared else None), costs, ran
 
 
 @pytest.mark.parametrize("strategy", ALL, ids=by_name)
@@ -76,7 +98,7 @@ def test_a_strategy_names_an_open_model_or_stops(
             assert not allowed[query].any()
     # each query is decided on its own: in other company, and alone, the choice is the same
     alone = [
-        strategy.next_model(Belief(belief.mean[[n]], belief.step[[n]]), costs[[n]], ran[[n]], allowed[[n]])[0]
+        strategy.next_model(belief.take(np.array([n])), costs[[n]], ran[[n]], allowed[[n]])[0]
         for n in range(len(choice))
     ]
     assert choice.tolist() == alone
@@ -93,10 +115,14 @@ def test_permuting_the_models_permutes_the_decisions(
     mean = belief.mean + random.uniform(0, 0.01, belief.mean.shape)  # without ties
     costs = costs + random.uniform(0.001, 0.01, costs.shape)
     order = random.permutation(ran.shape[1])
-    straight = strategy.next_model(Belief(mean, belief.step), costs, ran)
-    permuted = strategy.next_model(
-        Belief(mean[:, order], belief.step[:, order][:, :, order]), costs[:, order], ran[:, order]
+    straight = strategy.next_model(replace(belief, mean=mean), costs, ran)
+    other = Belief(
+        mean[:, order],
+        belief.step[:, order][:, :, order],
+        None if belief.agree is None else swapped(belief.agree, order, 1),
+        None if belief.agree_step is None else swapped(belief.agree_step, order, 2),
     )
+    permuted = strategy.next_model(other, costs[:, order], ran[:, order])
     np.testing.assert_array_equal(np.where(permuted == STOP, STOP, order[permuted]), straight)
 
 
@@ -108,7 +134,7 @@ def test_routing_is_cascade_routing_with_one_model_allowed(
     belief, costs, ran = situation
     costs = costs + np.linspace(0.001, 0.002, costs.shape[1])
     mean = belief.mean + np.linspace(0, 0.0003, costs.shape[1])
-    belief = Belief(mean, belief.step)
+    belief = replace(belief, mean=mean)
     planned = CascadeRouting(lam=0.7, max_models=1).next_model(belief, costs, ran)
     np.testing.assert_array_equal(planned, Routing(lam=0.7).next_model(belief, costs, ran))
 
@@ -284,8 +310,70 @@ def test_a_call_that_moves_all_answers_alike_is_not_bought() -> None:
     step[0, 1] = [0.3, 0.3]
     belief = Belief(np.array([[0.6, 0.6]]), step)
     ran = np.array([[True, False]])
-    for strategy in (IndexPolicy(lam=1.0), CascadeRouting(lam=1.0), Cascading(lam=1.0)):
+    for strategy in (IndexPolicy(lam=1.0), LookAhead(lam=1.0), CascadeRouting(lam=1.0), Cascading(lam=1.0)):
         assert strategy.next_model(belief, np.full((1, 2), 1e-3), ran).tolist() == [STOP]
+
+
+@given(situations())
+@settings(max_examples=60, deadline=None)
+def test_looking_two_calls_ahead_goes_on_wherever_one_call_is_worth_it(
+    situation: tuple[Belief, np.ndarray, np.ndarray],
+) -> None:
+    belief, costs, ran = situation
+    costs = costs + 1e-6  # without a price going on and stopping may be the same
+    one = IndexPolicy(lam=1.0).next_model(belief, costs, ran)
+    two = LookAhead(lam=1.0).next_model(belief, costs, ran)
+    clearly = reservation_value(belief.mean, belief.lead_sd(ran), costs).max(axis=1, where=~ran, initial=-9)
+    clear = clearly > np.where(ran, belief.mean, -np.inf).max(axis=1) + 1e-6
+    assert (two[(one != STOP) & clear] != STOP).all()
+
+
+def checked_by_agreement() -> tuple[Belief, np.ndarray, np.ndarray]:
+    """Model 0 has answered. Model 1 is cheap and worse; whether it agrees tells if model 0 is right."""
+    mean = np.array([[0.85, 0.7, 0.95]])
+    agree, news = np.array([[[0.5, 0.75, 0.5]]]), np.zeros((1, 1, 3, 3))
+    news[0, 0, 1] = [
+        0.22,
+        0.3,
+        0.03,
+    ]  # standard deviations: agreement lifts model 0 by 0.127, else it drops by 0.38
+    return Belief(mean, np.zeros((1, 3, 3)), agree, news), np.array([[0.1, 0.1, 2.0]]), mean == 0.85
+
+
+def test_a_second_cheap_model_is_run_as_a_check_of_the_first() -> None:
+    """Its answer would never be returned; it says where the dear model is worth its cost, which no set plan sees."""
+    belief, costs, ran = checked_by_agreement()
+    lam = 0.1  # the dear model is worth 0.95 - 0.85 = 0.1 at a price of 0.2, but 0.46 after a disagreement
+    assert LookAhead(lam=lam).next_model(belief, costs, ran).tolist() == [1]
+    for blind in (IndexPolicy(lam=lam), CascadeRouting(lam=lam), Cascading(lam=lam)):
+        assert blind.next_model(belief, costs, ran).tolist() != [2]
+    # by hand: agreement (0.75) leaves 0.85 + 0.22/√3; without it model 2 is called: 0.95 - 0.03·√3 - 0.2
+    worth = 0.75 * (0.85 + 0.22 / np.sqrt(3)) + 0.25 * (0.95 - 0.03 * np.sqrt(3) - 0.2)
+    for price, choice in ((worth - 0.85 - 1e-4, 1), (worth - 0.85 + 1e-4, STOP)):
+        dearer = costs * [[1, price / (lam * 0.1), 1]]
+        assert LookAhead(lam=lam).next_model(belief, dearer, ran).tolist() == [choice]
+
+
+def test_where_one_more_call_is_all_that_is_allowed_nothing_is_bought_for_what_would_follow() -> None:
+    belief, costs, ran = checked_by_agreement()
+    assert LookAhead(lam=0.1, max_models=2).next_model(belief, costs, ran).tolist() == [STOP]
+
+
+def test_many_decisions_are_made_in_blocks_that_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(7)
+    shape = (40, 4)
+    belief = Belief(
+        random.uniform(0, 1, shape),
+        random.normal(0, 0.2, (*shape, 4)),
+        np.full((40, 1, 4), 0.6),
+        random.normal(0, 0.1, (40, 1, 4, 4)),
+    )
+    costs, ran = random.uniform(0.01, 1, shape), random.random(shape) < 0.3
+    rows = random.integers(0, 40, 300)
+    strategy = LookAhead(lam=random.uniform(0, 2, 300))
+    at_once = strategy.next_model(belief, costs, ran, rows=rows)
+    monkeypatch.setattr(look_ahead, "_MOST", 64 * 7)
+    np.testing.assert_array_equal(strategy.next_model(belief, costs, ran, rows=rows), at_once)
 
 
 def test_the_margin_rule_returns_the_second_answer_and_looks_at_no_third_model() -> None:
@@ -300,6 +388,7 @@ def test_the_margin_rule_returns_the_second_answer_and_looks_at_no_third_model()
 
 def test_the_registry_knows_every_strategy_by_its_name() -> None:
     names = {"single", "routing", "threshold", "margin", "cascading", "cascade_routing", "index"}
+    names |= {"look_ahead"}
     assert set(STRATEGIES) == names
 
 

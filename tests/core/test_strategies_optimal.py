@@ -19,6 +19,7 @@ from cascade_core.strategies import (
     CascadeRouting,
     Cascading,
     IndexPolicy,
+    LookAhead,
     Routing,
     SingleModel,
     Strategy,
@@ -106,6 +107,7 @@ def test_no_strategy_exceeds_the_optimum(instance: tuple[np.ndarray, ...], thres
         ThresholdCascade(threshold=threshold),
         Cascading(lam=1.0),
         CascadeRouting(lam=1.0),
+        LookAhead(lam=1.0),
     ):
         assert value(mean, sd, cost, strategy) <= best + 1e-9
 

@@ -100,8 +100,8 @@ def test_costs_in_another_unit_change_nothing(data: Table) -> None:
 def test_an_infeasible_budget_states_the_cheapest_feasible_one(data: Table) -> None:
     cheapest = data.cost.mean(axis=0).min()
     with pytest.raises(InfeasibleTargetError, match=f"cheapest way to answer, {cheapest:.6g} a query"):
-        tune(candidates(), data.estimates, data.quality, data.cost, budget=cheapest / 2)
-    tuned = tune(candidates(), data.estimates, data.quality, data.cost, budget=cheapest)
+        tune(candidates(agreement=False), data.estimates, data.quality, data.cost, budget=cheapest / 2)
+    tuned = tune(candidates(agreement=False), data.estimates, data.quality, data.cost, budget=cheapest)
     assert tuned.cost == pytest.approx(cheapest)
 
 
@@ -116,14 +116,16 @@ def test_an_infeasible_quality_states_the_best(data: Table) -> None:
 
 def test_a_quality_target_is_met_for_less_than_the_model_that_has_it(data: Table) -> None:
     target = float(data.quality[:, 2].mean())
-    tuned = tune(candidates(), data.estimates, data.quality, data.cost, target=target)
+    tuned = tune(candidates(agreement=False), data.estimates, data.quality, data.cost, target=target)
     assert tuned.quality == pytest.approx(target, abs=1e-9) or tuned.quality >= target
     assert tuned.cost < 0.8 * data.cost[:, 2].mean()
 
 
 def test_the_choice_beats_the_baselines_and_prefers_the_first_where_they_tie(data: Table) -> None:
     budget = 0.002
-    curves = [trace(strategy, data.estimates, data.quality, data.cost) for strategy in candidates()]
+    curves = [
+        trace(strategy, data.estimates, data.quality, data.cost) for strategy in candidates(agreement=False)
+    ]
     chosen = choose(curves, [budget])
     assert chosen.strategy.name in ("index", "cascade_routing", "cascading")
     baselines = [c for c in curves if c.strategy.name in ("routing", "threshold", "single")]
@@ -134,7 +136,7 @@ def test_the_choice_beats_the_baselines_and_prefers_the_first_where_they_tie(dat
 def test_where_no_signal_has_skill_the_choice_is_no_worse_than_mixing_single_models() -> None:
     useless = table(1000, noise=(50.0, 50.0))
     budget = 0.005
-    tuned = tune(candidates(), useless.estimates, useless.quality, useless.cost, budget=budget)
+    tuned = tune(candidates(agreement=False), useless.estimates, useless.quality, useless.cost, budget=budget)
     mixed = trace(SingleModel(model=0), useless.estimates, useless.quality, useless.cost).at_budget(budget)
     assert tuned.quality >= mixed.quality - 0.01
 

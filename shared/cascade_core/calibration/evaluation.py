@@ -79,7 +79,8 @@ def evaluate(policy: Policy, table: AnswerTable) -> Evaluation:
     table = as_counted(policy, table)
     estimates = estimates_of(policy.estimator, table)
     outcome, quality, cost = replayed(policy, table)
-    strategies = {strategy.name: strategy for strategy in (*candidates(), policy.strategy)}
+    known = candidates(agreement=policy.estimator.compares)
+    strategies = {strategy.name: strategy for strategy in (*known, policy.strategy)}
     curves = {
         name: trace(strategy, estimates, table.quality, table.cost)
         for name, strategy in strategies.items()

@@ -192,7 +192,6 @@ def _fit(
     seed: int,
 ) -> Fit:
     check_request(table.models, target, strategy=strategy, holdout=holdout)
-    strategies = _strategies(strategy)
     complete = np.flatnonzero(np.isfinite(table.quality).all(axis=1) & np.isfinite(table.cost).all(axis=1))
     if complete.size < FEWEST:
         raise CalibrationError(
@@ -210,6 +209,7 @@ def _fit(
     estimation = fit_estimator(fitted, embedding=embedding, own=own, seed=seed)
     budget, quality = resolve(target, fitted)
     answers = (estimation.estimates, fitted.quality, fitted.cost)
+    strategies = _strategies(strategy, agreement=estimation.estimator.compares)
     curves = tuple(trace(each, *answers) for each in strategies)
     tuned = tune_curves(curves, *answers, budget=budget, target=quality)
     known_prices = prices_of(ordered.models, prices)
@@ -234,7 +234,7 @@ def _fit(
         held_out=held_out,
         rows=held_rows,
         outcome=outcome,
-        frontier=_frontier(estimates, held_out, outcome),
+        frontier=_frontier(estimates, held_out, outcome, candidates(agreement=policy.estimator.compares)),
         diagnostics=_diagnostics(estimates, held_out),
     )
 
@@ -265,7 +265,7 @@ def check_request(models: Sequence[str], target: Target, **options: Any) -> None
     holdout = options.get("holdout", 0.3)
     if not 0 < holdout < 1:
         raise ConfigurationError(f"holdout is {holdout}, expected a share between 0 and 1")
-    _strategies(options.get("strategy", "auto"))
+    _strategies(options.get("strategy", "auto"), agreement=True)
 
 
 def join(policy: Policy, table: AnswerTable, *, price: Price | None = None) -> Policy:
@@ -329,19 +329,18 @@ def play(tuned: Tuned, estimates: SignalEstimates, table: AnswerTable) -> Outcom
     )
 
 
-def _strategies(strategy: str | Strategy) -> list[Strategy]:
+def _strategies(strategy: str | Strategy, *, agreement: bool) -> list[Strategy]:
     if isinstance(strategy, Strategy):
         return [strategy]
     if strategy == "auto":
-        return list(candidates())
-    named = [candidate for candidate in candidates() if candidate.name == strategy]
-    if not named:
-        known = sorted({candidate.name for candidate in candidates()})
+        return list(candidates(agreement=agreement))
+    named = {candidate.name: candidate for candidate in candidates(agreement=True)}
+    if strategy not in named:
         hint = " as an object, not by name" if strategy in STRATEGIES else ""
         raise ConfigurationError(
-            f"unknown strategy {strategy!r}: expected 'auto', one of {known}, or a Strategy{hint}"
+            f"unknown strategy {strategy!r}: expected 'auto', one of {sorted(named)}, or a Strategy{hint}"
         )
-    return named
+    return [named[strategy]]
 
 
 def _provenance(
@@ -359,9 +358,11 @@ def _provenance(
     }
 
 
-def _frontier(estimates: SignalEstimates, table: AnswerTable, outcome: Outcome) -> Frontier:
+def _frontier(
+    estimates: SignalEstimates, table: AnswerTable, outcome: Outcome, strategies: Sequence[Strategy]
+) -> Frontier:
     lines = []
-    for strategy in candidates():
+    for strategy in strategies:
         curve = trace(strategy, estimates, table.quality, table.cost)
         lines.append(Line(strategy.name, curve.cost, curve.quality))
     return Frontier(

@@ -45,6 +45,11 @@ class Estimator(ABC):
     name: ClassVar[str]
     calibrated: ClassVar[bool]
 
+    @property
+    def compares(self) -> bool:
+        """Whether its beliefs hear which answers agree."""
+        return False
+
     @abstractmethod
     def start(self, query: Query) -> Evidence:
         """Evidence about a query before any model has run."""

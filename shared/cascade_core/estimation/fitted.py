@@ -190,6 +190,11 @@ class FittedEstimator(Estimator):
         return self.ante.encoder.embedding_size > 0
 
     @property
+    def compares(self) -> bool:
+        """Whether its beliefs hear which answers agree."""
+        return self.belief.agreement is not None
+
+    @property
     def heard(self) -> BoolArray:
         """``(K,)`` models whose answers are listened to: that teach something about quality.
 

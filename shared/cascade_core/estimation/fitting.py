@@ -30,13 +30,12 @@ from cascade_core.estimation.neighbours import fit_neighbours, places
 from cascade_core.estimation.own import OwnSignals
 from cascade_core.estimation.regression import fit_logistic, fit_ridge, folds, logistic
 from cascade_core.estimation.text import read
-from cascade_core.evaluation import area
-from cascade_core.strategies import IndexPolicy
-from cascade_core.tuning import trace
+from cascade_core.strategies import IndexPolicy, LookAhead
+from cascade_core.tuning import choose, trace
 from cascade_core.values import Query
 
-_STEPS = ((1.0, False), (1.0, True), (0.6, False), (0.6, True), (0.25, False), (0.0, False))
-_POINTS = 20
+_STEPS = (1.0, 0.6, 0.25, 0.0)
+_POINTS, _BUDGETS = 20, 8
 _MOST_BYTES = 1.1e6
 """Most bytes of n-grams' weights in a policy."""
 
@@ -95,33 +94,32 @@ def fit_estimator(
     )
     expected = CostsOf(costs, chars, drift, lengths, estimator.heard)
     estimates = SignalEstimates(CrossFitted.fit(signals, table.quality), signals, expected)
-    scale, check = _earned_step(estimates, table)
+    scale = _earned_step(estimates, table)
     return Estimation(
-        replace(estimator, belief=replace(estimator.belief, step_scale=scale, check=check)),
-        _with_step(estimates, scale, check),
+        replace(estimator, belief=replace(estimator.belief, step_scale=scale)), _with_step(estimates, scale)
     )
 
 
-def _earned_step(estimates: SignalEstimates, table: AnswerTable) -> tuple[float, bool]:
-    """How much the coming updates may count for, judged by what the index policy makes of them out of fold.
+def _earned_step(estimates: SignalEstimates, table: AnswerTable) -> float:
+    """How much the coming updates may count for, judged by what a strategy makes of them out of fold.
 
-    Updates of a quality that is nearly certain are not Gaussian: the upside is bounded, and an answer that agrees
-    with the one in hand never changes which is best. Taken at face value such updates are bought too often.
+    Taken at face value, updates that promise more than they keep are bought too often.
     """
-    cost, quality = table.cost.mean(axis=0), table.quality.mean(axis=0)
+    cost = table.cost.mean(axis=0)
     if not np.ptp(cost) > 0:
         return _STEPS[0]
-    areas = []
-    for step in _STEPS:
-        curve = trace(IndexPolicy(lam=0.0), _with_step(estimates, *step), table.quality, table.cost, _POINTS)
-        areas.append(area(curve.cost, curve.quality, cost, quality))
-    return _STEPS[int(np.argmax(areas))]
+    rule = IndexPolicy(lam=0.0) if estimates.signals.agree is None else LookAhead(lam=0.0)
+    curves = [
+        trace(rule, _with_step(estimates, scale), table.quality, table.cost, _POINTS) for scale in _STEPS
+    ]
+    best = choose(curves, np.linspace(cost.min(), cost.max(), _BUDGETS).tolist())
+    return next(scale for scale, curve in zip(_STEPS, curves, strict=True) if curve is best)
 
 
-def _with_step(estimates: SignalEstimates, scale: float, check: bool) -> SignalEstimates:
+def _with_step(estimates: SignalEstimates, scale: float) -> SignalEstimates:
     belief = estimates.belief
     assert isinstance(belief, CrossFitted)
-    folds_ = tuple(replace(one, step_scale=scale, check=check) for one in belief.folds)
+    folds_ = tuple(replace(one, step_scale=scale) for one in belief.folds)
     return replace(estimates, belief=replace(belief, folds=folds_))
 
 

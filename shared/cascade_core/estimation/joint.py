@@ -24,7 +24,7 @@ the positive-part James-Stein factor with the 95 % point of its null distributio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -49,6 +49,9 @@ _BLOCK = 1 << 20
 """Most numbers held at once for a block of queries."""
 
 _TEMPERS = (1.0, 0.85, 0.7, 0.5, 0.35, 0.2)
+
+_ECHO, _ECHO_SD = 0.5, 0.25
+"""What is expected of :attr:`JointBelief.echo` before a table is seen, and how surely."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +98,8 @@ class JointBelief:
         post_slope: ``(K,)`` b; 0 for a post-hoc signal without skill.
         post_sd: ``(K,)`` √v.
         agreement: ``(K, K, 2, 2)`` P(agree | q_i, q_j), or None.
-        step_scale: factor on the steps, under 1 where updates turned out to be worth less than Gaussian ones.
-        check: whether the steps count the news that agreement will bring, beside that of the answer itself.
+        echo: part of the post-hoc evidence that still counts once answers are compared, as both tell partly the same.
+        step_scale: factor on the steps, under 1 where what they promise turned out not to be had.
     """
 
     low: float
@@ -111,8 +114,8 @@ class JointBelief:
     post_slope: FloatArray
     post_sd: FloatArray
     agreement: FloatArray | None = None
+    echo: float = 1.0
     step_scale: float = 1.0
-    check: bool = True
 
     @classmethod
     def fit(cls, signals: Signals, quality: FloatArray) -> JointBelief:
@@ -164,17 +167,18 @@ class JointBelief:
                 f"ran has shape {ran.shape}, expected that of ante, {signals.ante.shape}, with "
                 f"{self.loading.size} models as fitted"
             )
+        first = not ran.any()
         if len(ran) == 1:
-            return self._condition(signals, ran, self._compared(signals, ran[0]))
-        mean = np.empty(ran.shape)
-        step = np.empty((*ran.shape, ran.shape[1]))
+            return self._condition(signals, ran, self._compared(signals, ran[0]), first)
+        return _assembled(ran.shape, self._parts(signals, ran, first))
+
+    def _parts(self, signals: Signals, ran: BoolArray, first: bool) -> Iterator[tuple[IntArray, Belief]]:
+        """Rows and the belief about them, in blocks that fit into memory; ``first``: nothing has run on any query."""
         for rows, compared in self._alike(signals, ran):
             block = max(1, _BLOCK // (_NODES * ran.shape[1] << compared.size))
             for start in range(0, rows.size, block):
                 some = rows[start : start + block]
-                part = self._condition(signals.take(some), ran[some], compared)
-                mean[some], step[some] = part.mean, part.step
-        return Belief(mean, step)
+                yield some, self._condition(signals.take(some), ran[some], compared, first)
 
     def _alike(self, signals: Signals, ran: BoolArray) -> Iterator[tuple[IntArray, IntArray]]:
         """Rows whose answers to compare are those of the same models, and these models."""
@@ -202,9 +206,9 @@ class JointBelief:
         """Inverse of :meth:`to_dict`."""
         return cls(**data)
 
-    def _condition(self, signals: Signals, ran: BoolArray, compared: IntArray) -> Belief:
+    def _condition(self, signals: Signals, ran: BoolArray, compared: IntArray, first: bool) -> Belief:
         f = _features(signals.ante, self.ante_mean, self.ante_sd)
-        weight, response = self._posterior(f, signals.post, ran)
+        weight, response = self._posterior(f, signals.post, ran, self.echo if compared.size else 1.0)
         if compared.size and signals.agree is not None:
             weight, response = self._weigh_agreement(weight, response, signals.agree, compared)
         mean = np.matmul(weight[:, None, :], response)[:, 0]
@@ -215,11 +219,29 @@ class JointBelief:
             covariance[:, models, models] = mean * (1 - mean)
         else:
             covariance[:, models, models] += self._remaining(ran)
-        step = self._step(mean, covariance, ran, signals)
-        return Belief(self.low + (self.high - self.low) * np.clip(mean, 0, 1), (self.high - self.low) * step)
+        own = covariance[:, models, models]
+        sd = np.sqrt(self.post_slope**2 * own + self.post_sd**2)
+        step = covariance * (self.post_slope / sd)[:, :, None]
+        agree, agree_step = None, None
+        compares = self.agreement is not None and signals.agree is not None
+        if compares and (not first or models.size <= _MOST_COMPARED):
+            others = models if first else [np.where(ran, mean, -np.inf).argmax(axis=1)]
+            news = [self._news_of_agreement(other, step, mean, covariance, sd) for other in others]
+            agree, agree_step = (np.stack(part, axis=1) for part in zip(*news, strict=True))
+            tells = ~ran & ran.any(axis=1, keepdims=True)
+            known = ~np.eye(models.size, dtype=bool)[None] if first else tells[:, None]
+            agree_step *= known[..., None] * self.step_scale * (self.high - self.low)
+        step[ran] = 0.0
+        step *= self.step_scale * (self.high - self.low)
+        return Belief(self.low + (self.high - self.low) * np.clip(mean, 0, 1), step, agree, agree_step)
 
-    def _posterior(self, f: FloatArray, post: FloatArray, ran: BoolArray) -> tuple[FloatArray, FloatArray]:
-        """Weights ``(N, G)`` of the nodes of θ, and the expected qualities ``(N, G, K)`` at each."""
+    def _posterior(
+        self, f: FloatArray, post: FloatArray, ran: BoolArray, heed: float = 1.0
+    ) -> tuple[FloatArray, FloatArray]:
+        """Weights ``(N, G)`` of the nodes of θ, and the expected qualities ``(N, G, K)`` at each.
+
+        The post-hoc evidence about binary quality counts to the power of ``heed``.
+        """
         node, log_weight = _nodes()
         centre = np.einsum("nkd,kd->nk", f, self.weights)
         prior = centre[:, None, :] + self.loading * node[:, None]
@@ -227,7 +249,7 @@ class JointBelief:
         residual = np.where(ran & np.isfinite(residual), residual, np.nan)
         slope, variance = self.post_slope, self.post_sd**2
         if self.binary:
-            evidence = np.nan_to_num((residual - slope / 2) * slope / variance)
+            evidence = heed * np.nan_to_num((residual - slope / 2) * slope / variance)
             prior = _logistic(prior)
             odds = prior * np.exp(np.clip(evidence, -30, 30))[:, None, :]
             likelihood = odds + (1 - prior)
@@ -283,52 +305,40 @@ class JointBelief:
         said_yes, said_no = (leads & (seen == 1))[:, None], (leads & (seen == 0))[:, None]
         return np.where(said_yes, np.log(chance), 0.0) + np.where(said_no, np.log1p(-chance), 0.0)
 
-    def _step(self, mean: FloatArray, covariance: FloatArray, ran: BoolArray, signals: Signals) -> FloatArray:
-        """``(N, K, K)`` by how much each model's next answer will move all means."""
-        models = np.arange(mean.shape[1])
-        own = covariance[:, models, models]
-        sd = np.sqrt(self.post_slope**2 * own + self.post_sd**2)
-        step = covariance * (self.post_slope / sd)[:, :, None]
-        if self.check and self.agreement is not None and signals.agree is not None and ran.any():
-            step = self._with_check(step, mean, covariance, ran, sd)
-        step[ran] = 0.0
-        return step * self.step_scale
+    def _news_of_agreement(
+        self,
+        other: IntArray | np.intp,
+        step: FloatArray,
+        mean: FloatArray,
+        covariance: FloatArray,
+        sd: FloatArray,
+    ) -> tuple[FloatArray, FloatArray]:
+        """P(agree) ``(N, K)`` of each model's next answer with that of ``other``, and how much it moves all means.
 
-    def _with_check(
-        self, step: FloatArray, mean: FloatArray, covariance: FloatArray, ran: BoolArray, sd: FloatArray
-    ) -> FloatArray:
-        """Add the news whether the next answer agrees with the best in hand.
-
-        The two pieces of news of one call span a plane of updates; what is returned is its principal direction.
+        ``(N, K, K)``: the part of the news that the next answer's own signal does not tell already.
         """
         assert self.agreement is not None
         queries, models = mean.shape
         each, k = np.arange(queries), np.arange(models)
-        best = np.where(ran, mean, -np.inf).argmax(axis=1)
-        # P(agree | q_i, q_best) = a + b·q_i + c·q_best + d·q_i·q_best
-        chance = self.agreement[:, best].transpose(1, 0, 2, 3)
+        other = np.broadcast_to(other, queries)
+        # P(agree | q_i, q_other) = a + b·q_i + c·q_other + d·q_i·q_other
+        chance = self.agreement[:, other].transpose(1, 0, 2, 3)
         a, both = chance[..., 0, 0], chance[..., 1, 1]
         b, c = chance[..., 1, 0] - a, chance[..., 0, 1] - a
         d = both - a - b - c
-        m_best, joint = (
-            mean[each, best][:, None],
-            covariance[each, :, best] + mean * mean[each, best][:, None],
+        m_other, joint = (
+            mean[each, other][:, None],
+            covariance[each, :, other] + mean * mean[each, other][:, None],
         )
-        expected = a + b * mean + c * m_best + d * joint
+        expected = np.clip(a + b * mean + c * m_other + d * joint, 0.005, 0.995)
         # covariance of all qualities with the agreement: the product linearised, but for the two concerned exact
-        moved = (b + d * m_best)[:, :, None] * covariance
-        moved += (c + d * mean)[:, :, None] * covariance[each, best][:, None, :]
+        moved = (b + d * m_other)[:, :, None] * covariance
+        moved += (c + d * mean)[:, :, None] * covariance[each, other][:, None, :]
         moved[:, k, k] = a * mean + b * mean + c * joint + d * joint - mean * expected
-        moved[each, :, best] = (a + c) * m_best + (b + d) * joint - m_best * expected
-        # the part of it that the post-hoc signal does not tell
+        moved[each, :, other] = (a + c) * m_other + (b + d) * joint - m_other * expected
         shared = self.post_slope * moved[:, k, k] / sd
         left = np.maximum(expected * (1 - expected) - shared**2, 1e-9)
-        second = (moved - shared[:, :, None] * step) / np.sqrt(left)[:, :, None]
-        second[~ran.any(axis=1)] = 0.0
-        g11, g22, g12 = (step**2).sum(axis=2), (second**2).sum(axis=2), (step * second).sum(axis=2)
-        angle = 0.5 * np.arctan2(2 * g12, g11 - g22)[:, :, None]
-        principal: FloatArray = np.cos(angle) * step + np.sin(angle) * second
-        return principal
+        return expected, (moved - shared[:, :, None] * step) / np.sqrt(left)[:, :, None]
 
     def _tempered(self, signals: Signals, y: FloatArray) -> JointBelief:
         """Widen the post-hoc noise as far as makes the belief most likely: a guard against signals that repeat
@@ -351,10 +361,38 @@ class JointBelief:
         if agreement is None:
             return self
         candidate = replace(self, agreement=agreement)
+        candidate = replace(candidate, echo=candidate._fit_echo(signals, y))
         everything = np.ones(y.shape, dtype=bool)
         without = _brier(self.condition(signals, everything).mean, self.low + (self.high - self.low) * y)
         with_it = _brier(candidate.condition(signals, everything).mean, self.low + (self.high - self.low) * y)
         return candidate if with_it < without else self
+
+    def _fit_echo(self, signals: Signals, y: FloatArray) -> float:
+        """What is left of the post-hoc evidence once answers are compared, by maximum a posteriori.
+
+        The slope, in [0, 1], of the evidence about an answer beside the log odds from its agreement with another.
+        """
+        f = _features(signals.ante, self.ante_mean, self.ante_sd)
+        residual = signals.post - np.einsum("nkd,kd->nk", f, self.post_weights)
+        evidence = np.nan_to_num((residual - self.post_slope / 2) * self.post_slope / self.post_sd**2)
+        deaf = replace(self, post_slope=np.zeros_like(self.post_slope))
+        odds, told, right = [], [], []
+        for i in range(y.shape[1]):  # each answer beside that of the model before: twice in all
+            pair = [i - 1, i]
+            ran = np.zeros(y.shape, dtype=bool)
+            ran[:, pair] = True
+            mean = (deaf.condition(signals, ran).mean - self.low) / (self.high - self.low)
+            p = np.clip(mean[:, pair], 1e-3, 1 - 1e-3)
+            odds.append(np.log(p / (1 - p)))
+            told.append(evidence[:, pair])
+            right.append(y[:, pair])
+        offset, x, target = np.array(odds), np.array(told), np.array(right)
+        slopes = np.linspace(0, 1, 21)
+        fit = [
+            float((target * z - np.logaddexp(0, z)).sum()) for z in (offset + slope * x for slope in slopes)
+        ]
+        believed = 0.5 * np.array(fit) - 0.5 * ((slopes - _ECHO) / _ECHO_SD) ** 2
+        return float(slopes[believed.argmax()])
 
 
 def _brier(mean: FloatArray, y: FloatArray) -> float:
@@ -512,14 +550,30 @@ class CrossFitted:
 
     def condition(self, signals: Signals, ran: BoolArray, queries: IntArray) -> Belief:
         """Belief about some ``queries`` ``(n,)``, given their signals and what has run."""
-        mean = np.empty(ran.shape)
-        step = np.empty((*ran.shape, ran.shape[1]))
+        return _assembled(ran.shape, self._parts(signals, ran, queries))
+
+    def _parts(
+        self, signals: Signals, ran: BoolArray, queries: IntArray
+    ) -> Iterator[tuple[IntArray, Belief]]:
+        first = not ran.any()
         for held_out, belief in enumerate(self.folds):
             rows = np.flatnonzero(self.fold[queries] == held_out)
-            if rows.size:
-                part = belief.condition(signals.take(rows), ran[rows])
-                mean[rows], step[rows] = part.mean, part.step
-        return Belief(mean, step)
+            for some, part in belief._parts(signals.take(rows), ran[rows], first):
+                yield rows[some], part
+
+
+def _assembled(shape: tuple[int, ...], parts: Iterable[tuple[IntArray, Belief]]) -> Belief:
+    """One belief about ``(N, K)`` queries and models from beliefs about some of the rows each."""
+    mean, step = np.empty(shape), np.empty((*shape, shape[1]))
+    agree, agree_step = None, None
+    for rows, part in parts:
+        mean[rows], step[rows] = part.mean, part.step
+        if part.agree is not None and part.agree_step is not None:
+            if agree is None or agree_step is None:
+                agree = np.full((shape[0], *part.agree.shape[1:]), 0.5)
+                agree_step = np.zeros((shape[0], *part.agree_step.shape[1:]))
+            agree[rows], agree_step[rows] = part.agree, part.agree_step
+    return Belief(mean, step, agree, agree_step)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -32,6 +32,7 @@ LABELS = {
     "cascading": "Cascading",
     "cascade_routing": "Cascade routing",
     "index": "Index policy",
+    "look_ahead": "Look-ahead",
     "single": "Single model",
 }
 _ROWS, _SAMPLES, _POINTS, _BINS, _SHOWN = 1000, 8, 40, 10, 160

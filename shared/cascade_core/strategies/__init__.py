@@ -8,6 +8,7 @@
 `Cascading`          fixed order, while a longer prefix promises more than it costs
 `CascadeRouting`     any set of models, planned anew after every answer
 `IndexPolicy`        the model of highest reservation value, while it beats the best in hand
+`LookAhead`          the model after which most is to be expected, two calls ahead
 ===================  ====================================================================================
 """
 
@@ -21,6 +22,7 @@ from cascade_core.strategies._base import STOP, PricedStrategy, Strategy
 from cascade_core.strategies.cascade_routing import CascadeRouting
 from cascade_core.strategies.cascading import Cascading
 from cascade_core.strategies.index import IndexPolicy
+from cascade_core.strategies.look_ahead import LookAhead
 from cascade_core.strategies.margin import MarginRule
 from cascade_core.strategies.routing import Routing
 from cascade_core.strategies.single import SingleModel
@@ -32,6 +34,7 @@ __all__ = [
     "CascadeRouting",
     "Cascading",
     "IndexPolicy",
+    "LookAhead",
     "MarginRule",
     "PricedStrategy",
     "Routing",
@@ -43,7 +46,16 @@ __all__ = [
 
 STRATEGIES: dict[str, type[Strategy]] = {
     cls.name: cls
-    for cls in (SingleModel, Routing, ThresholdCascade, MarginRule, Cascading, CascadeRouting, IndexPolicy)
+    for cls in (
+        SingleModel,
+        Routing,
+        ThresholdCascade,
+        MarginRule,
+        Cascading,
+        CascadeRouting,
+        IndexPolicy,
+        LookAhead,
+    )
 }
 """Every strategy by its name."""
 
