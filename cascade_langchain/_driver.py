@@ -35,7 +35,7 @@ CALL_EVENT, STOP_EVENT = "cascade_call", "cascade_stop"
 def drive(job: Job, config: RunnableConfig | None, *, stream: bool) -> Iterator[Any]:
     """Run a job. Yields chunks if ``stream``, else nothing; the answer is then ``job.output``."""
     config = ensure_config(config)
-    manager = CallbackManager.configure(*job.manager_arguments(config))
+    manager = job.configured(CallbackManager, config)
     run = manager.on_chain_start(None, job.input, **job.start_arguments(config))
     job.run_id = run.run_id
     try:
@@ -96,7 +96,7 @@ async def adrive(job: Job, config: RunnableConfig | None, *, stream: bool) -> As
 
 async def _astarted(job: Job, config: RunnableConfig) -> AsyncCallbackManagerForChainRun:
     """The outer run. Of its manager nothing is kept: thousands of queries may be waiting at once."""
-    manager = AsyncCallbackManager.configure(*job.manager_arguments(config))
+    manager = job.configured(AsyncCallbackManager, config)
     arguments = job.start_arguments(config)
     if manager.handlers:
         run = await manager.on_chain_start(None, job.input, **arguments)

@@ -11,8 +11,9 @@ import logging
 import sys
 from collections.abc import Iterator, Mapping
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+from langchain_core.callbacks import AsyncCallbackManager, CallbackManager
 from langchain_core.messages import BaseMessageChunk
 
 from cascade_core.errors import AllModelsFailedError
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger("cascade_langchain")
 _NOTHING: Any = object()
 
+AnyManager = TypeVar("AnyManager", CallbackManager, AsyncCallbackManager)
+
 
 class Job:
     """One query of a composite: what to call with what, and what has come back so far.
@@ -50,7 +53,8 @@ class Job:
         allowed: names of the members that may be called.
         hidden: call every member as a draft, even the last: somebody further out decides what is shown.
         kwargs: further arguments for the members.
-        scope: what has callbacks, tags, metadata and verbosity for the outer run alone; None if nothing has.
+        scope: what has callbacks, tags and metadata for all runs of the query, and verbosity for the outer; None if
+            nothing has.
     """
 
     listens: ClassVar[bool] = False
@@ -201,21 +205,22 @@ class Job:
 
     # -- the run tree --------------------------------------------------------------------------------------------
 
-    def manager_arguments(self, config: RunnableConfig) -> tuple[Any, ...]:
-        """Arguments for a callback manager of the outer run."""
-        inherited = config.get("callbacks"), config.get("tags"), config.get("metadata")
-        local = self.scope
-        if local is None:
-            return inherited[0], None, False, inherited[1], None, inherited[2], None
-        return (
-            inherited[0],
-            local.callbacks,
-            local.verbose,
-            inherited[1],
-            local.tags,
-            inherited[2],
-            local.metadata,
-        )
+    def configured(self, managers: type[AnyManager], config: RunnableConfig) -> AnyManager:
+        """The callback manager of the outer run.
+
+        What the composite was built with holds for its models' runs, too: they are where tokens are counted, and
+        where whoever shows a stream looks for its tags.
+        """
+        given, own = (config.get("callbacks"), config.get("tags"), config.get("metadata")), self.scope
+        of_its_own = (None, False) if own is None else (own.callbacks, own.verbose)
+        manager = managers.configure(given[0], *of_its_own, given[1], None, given[2], None)
+        if own is not None and manager.handlers:
+            handlers = own.callbacks or []
+            for handler in handlers if isinstance(handlers, list) else handlers.handlers:
+                manager.add_handler(handler)  # if it was given for this query as well, it is told once
+            manager.add_tags(own.tags or [])
+            manager.add_metadata(own.metadata or {})
+        return manager
 
     def start_arguments(self, config: RunnableConfig) -> dict[str, Any]:
         """Arguments for the start of the outer run."""

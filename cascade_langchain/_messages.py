@@ -75,7 +75,7 @@ def answer_of(message: BaseMessage, latency: float | None = None, *, parse_error
 def usage_of(message: BaseMessage) -> Usage | None:
     """Tokens of the call that made a message, where its provider reports them."""
     usage = getattr(message, "usage_metadata", None)
-    if not usage:
+    if not usage or "input_tokens" not in usage:  # a cache adds a cost of 0 also where no tokens were counted
         return None
     cached = usage.get("input_token_details", {}).get("cache_read") or 0
     return Usage(

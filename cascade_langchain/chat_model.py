@@ -80,7 +80,7 @@ class ChatCascade(BaseChatModel):
         prices: price of each model by name, where there is no policy and a model has no list price.
 
         What every chat model has (``callbacks``, ``tags``, ``cache``, ``rate_limiter``, ``disable_streaming``, …) it
-        has, too. Temperature and the like belong to the models inside.
+        has, too, and its models' calls go by it. Temperature and the like belong to the models inside.
 
     Instantiate:
         ```python
@@ -221,6 +221,22 @@ class ChatCascade(BaseChatModel):
     def _set_cascade_version(self) -> ChatCascade:
         self._add_version("cascade-routing", __version__)
         return self
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Assign a field: the models are made ready anew, as some fields hold for their calls."""
+        super().__setattr__(name, value)
+        self.__dict__.pop("members", None)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> ChatCascade:
+        """A copy, of which the same holds."""
+        copy = super().model_copy(update=update, deep=deep)
+        copy.__dict__.pop("members", None)
+        return copy
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """The models' names and the strategy; a model's own representation may hold its key."""
+        yield "models", list(self.models)
+        yield "policy", self.policy.strategy.name
 
     # -- the four ways to run one query --------------------------------------------------------------------------
 

@@ -59,6 +59,10 @@ def policy_for(
 
 
 def _check_prices(names: tuple[str, ...], prices: Prices) -> None:
+    if not isinstance(prices, Mapping):
+        raise ConfigurationError(
+            f"prices is of type {type(prices).__name__}: expected a dictionary from name to Price"
+        )
     for name, price in prices.items():
         if name not in names:
             raise ConfigurationError(f"a price for {name!r}, which is none of {list(names)}")

@@ -117,6 +117,7 @@ class RunTree(BaseCallbackHandler):
     def __init__(self) -> None:
         self.nodes: dict[UUID, list[Any]] = {}
         self.tags: dict[UUID, list[str]] = {}
+        self.metadata: dict[UUID, dict[str, Any]] = {}
         self.kinds: dict[UUID, str] = {}
         self.ended: dict[UUID, str] = {}
         self.roots: list[list[Any]] = []
@@ -133,6 +134,7 @@ class RunTree(BaseCallbackHandler):
         assert run_id not in self.nodes, "a run started twice"
         self.nodes[run_id], self.kinds[run_id] = node, kind
         self.tags[run_id] = list(about.get("tags") or [])
+        self.metadata[run_id] = dict(about.get("metadata") or {})
         (self.roots if parent_run_id is None else self.nodes[parent_run_id]).append(node)
 
     def _end(self, how: str, run_id: UUID) -> None:

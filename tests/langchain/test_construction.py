@@ -93,6 +93,7 @@ def test_bad_models_are_one_clear_error(models: Any, message: str) -> None:
         ({"policy": cascading(), "prices": PRICES}, "prices are part of the policy"),
         ({"prices": {"medium": Price(input=1, output=1)}}, "a price for 'medium'"),
         ({"prices": {"small": 3}}, "the price of 'small' is 3"),
+        ({"prices": [3, 30]}, "prices is of type list"),
     ],
 )
 @pytest.mark.filterwarnings("ignore::cascade_langchain.UncalibratedWarning")
@@ -152,6 +153,11 @@ def test_list_prices_and_own_prices_are_used_without_a_policy() -> None:
 
 
 # What it says of itself
+
+
+def test_it_shows_what_it_is_made_of_and_no_key(openai_server: OpenAIServer) -> None:
+    model = ChatCascade(pair(openai_server), policy=only("small"))
+    assert repr(model) == "ChatCascade(models=['small', 'large'], policy='single')"
 
 
 def test_two_composites_are_told_apart() -> None:
@@ -305,6 +311,27 @@ def test_cache_and_rate_limiter_of_the_composite_work_at_the_models(openai_serve
     assert all(each.cache is None for each in model.models.values()), (
         "the user's own models are left as they were"
     )
+
+
+@pytest.mark.parametrize(
+    "later", [setattr, lambda model, name, value: model.model_copy(update={name: value})]
+)
+def test_they_may_be_set_later(openai_server: OpenAIServer, later: Any) -> None:
+    model = ChatCascade(pair(openai_server), policy=only("small"))
+    model.invoke("2+2?")
+    cache = InMemoryCache()
+    model = later(model, "cache", cache) or model
+    model.invoke("2+2?")
+    model.invoke("2+2?")
+    assert len(openai_server.requests) == 2
+    assert len(cache._cache) == 1
+
+
+def test_a_cached_answer_without_token_counts_is_an_answer() -> None:
+    """Models on one's own machine often count no tokens, and a cache then adds a cost of 0 and nothing else."""
+    models = {name: FakeListChatModel(responses=[name], cache=InMemoryCache()) for name in ("small", "large")}
+    model = ChatCascade(models, policy=always_both())
+    assert [model.invoke("2+2?").text for _ in range(2)] == ["large", "large"]
 
 
 def test_the_output_version_of_the_composite_is_that_of_the_answer(openai_server: OpenAIServer) -> None:

@@ -6,7 +6,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from langchain_core.callbacks import UsageMetadataCallbackHandler, get_usage_metadata_callback
+from langchain_core.callbacks import (
+    CallbackManager,
+    UsageMetadataCallbackHandler,
+    get_usage_metadata_callback,
+)
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
@@ -181,16 +185,32 @@ def test_decisions_are_custom_events_of_the_outer_run(openai_server: OpenAIServe
     assert tree.custom[-1][1] == answer.response_metadata["cascade"]
 
 
-def test_callbacks_tags_and_metadata_of_the_composite_are_those_of_its_outer_run(
-    openai_server: OpenAIServer,
+@pytest.mark.parametrize("entry", ENTRIES)
+async def test_what_the_composite_was_built_with_holds_for_its_models_runs(
+    openai_server: OpenAIServer, entry: Entry
 ) -> None:
-    tree = RunTree()
+    """A handler that counted the tokens of a bare model counts those of the composite in its place."""
+    tree, usage = RunTree(), UsageMetadataCallbackHandler()
     model = ChatCascade(
-        pair(openai_server), policy=only("small"), callbacks=[tree], tags=["of-the-composite"]
+        pair(openai_server),
+        policy=always_both(),
+        callbacks=[tree, usage],
+        tags=["joke"],
+        metadata={"user": "me"},
     )
+    answers = await entry(model, {"callbacks": [usage]})
+    assert tree.roots == [["ChatCascade", ["small"], ["large"]]] * len(answers)
+    assert not tree.open
+    assert _counted_in(usage.usage_metadata) == _counted_by(openai_server), "told once, though given twice"
+    assert all("joke" in tags for tags in tree.tags.values())
+    assert {metadata["user"] for metadata in tree.metadata.values()} == {"me"}
+
+
+def test_a_manager_may_be_what_it_was_built_with(openai_server: OpenAIServer) -> None:
+    usage = UsageMetadataCallbackHandler()
+    model = ChatCascade(pair(openai_server), policy=always_both(), callbacks=CallbackManager([usage]))
     model.invoke("2+2?")
-    assert tree.roots == [["ChatCascade"]], "callbacks of a model are its own, as everywhere in LangChain"
-    assert list(tree.tags.values()) == [["of-the-composite"]]
+    assert _counted_in(usage.usage_metadata) == _counted_by(openai_server)
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
