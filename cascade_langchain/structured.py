@@ -43,9 +43,19 @@ class StructuredCascade(Runnable[LanguageModelInput, Any]):
 
         self.name = cascade.get_name()
         self._cascade = cascade
+        self._schema = schema
         self._include_raw = include_raw
         self._members = prepared(raw=True)
         self._parsed_members = prepared(raw=False)
+
+    @property
+    def OutputType(self) -> Any:  # noqa: N802
+        """The schema, where it is a type and nothing else is returned."""
+        return Any if self._include_raw or not isinstance(self._schema, type) else self._schema
+
+    def __repr__(self) -> str:
+        """The composite and the name of the schema."""
+        return f"{type(self).__name__}({self._cascade!r}, {getattr(self._schema, '__name__', 'schema')})"
 
     def invoke(self, input: LanguageModelInput, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """The object, or with ``include_raw`` a dictionary of ``raw``, ``parsed`` and ``parsing_error``."""

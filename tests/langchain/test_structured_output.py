@@ -144,3 +144,4 @@ def test_it_composes_in_a_chain_that_can_be_drawn(openai_server: OpenAIServer) -
     assert chain.invoke({"sum": "2+2?"}) == Sum(total=4)
     assert chain.with_retry().with_config(tags=["x"]).batch([{"sum": "2+2?"}]) == [Sum(total=4)]
     assert "ChatCascade" in chain.get_graph().draw_mermaid()
+    assert chain.get_output_schema() is Sum, "as of a bare model's"
