@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
 
@@ -26,8 +27,8 @@ class Belief:
             move when model ``i`` is run next: ``mean' = mean + step[n, i] * s`` with ``s ~ N(0, 1)``. Rows of
             models that have run are zero. Its diagonal is the σ of the index policy.
         agree: ``(N, B, K)`` probability that each model's next answer agrees with one of B others: with the best in
-            hand (B = 1) or, while nothing has run, with the first answer, whichever model gives it (B = K). None
-            where answers are not compared.
+            hand (B = 1) or, while nothing has run on any query, with the first answer, whichever model gives it
+            (B = K). None where answers are not compared.
         agree_step: ``(N, B, K, K)`` as ``step``, by the news of that, which moves the means beside the answer itself:
             by ``agree_step[n, b, i] * a`` with ``a`` of mean 0 and variance 1, either ``√((1 - p) / p)`` or, with
             probability ``1 - p``, ``-√(p / (1 - p))`` (p is ``agree[n, b, i]``).
@@ -86,6 +87,17 @@ class Belief:
         agree = None if self.agree is None else self.agree[rows]
         agree_step = None if self.agree_step is None else self.agree_step[rows]
         return Belief(self.mean[rows], self.step[rows], agree, agree_step)
+
+    @classmethod
+    def joined(cls, beliefs: Sequence[Belief]) -> Belief:
+        """One belief about all the queries of several, which have as many models and compare answers or do not."""
+        agree, agree_step = ([getattr(one, name) for one in beliefs] for name in ("agree", "agree_step"))
+        return cls(
+            np.concatenate([one.mean for one in beliefs]),
+            np.concatenate([one.step for one in beliefs]),
+            None if agree[0] is None else np.concatenate(agree),
+            None if agree_step[0] is None else np.concatenate(agree_step),
+        )
 
     @classmethod
     def independent(cls, mean: FloatArray, sd: FloatArray) -> Belief:

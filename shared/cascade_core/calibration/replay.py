@@ -31,25 +31,23 @@ class Replay:
 
     estimator: Estimator
     table: AnswerTable
-    _seen: dict[tuple[int, bytes], tuple[FloatArray, FloatArray, FloatArray]] = field(
-        default_factory=dict, repr=False
-    )
+    _seen: dict[tuple[int, bytes], tuple[Belief, FloatArray]] = field(default_factory=dict, repr=False)
 
     def __call__(self, queries: IntArray, ran: BoolArray) -> tuple[Belief, FloatArray]:
         """Belief about ``(n,)`` rows of the table after the models in ``(n, K)`` have run, and expected costs."""
-        parts = [self._one(int(row), history) for row, history in zip(queries, ran, strict=True)]
-        mean, step, costs = (np.concatenate(part) for part in zip(*parts, strict=True))
-        return Belief(mean, step), costs
+        beliefs, costs = zip(
+            *(self._one(int(row), history) for row, history in zip(queries, ran, strict=True)), strict=True
+        )
+        return Belief.joined(beliefs), np.concatenate(costs)
 
-    def _one(self, row: int, ran: BoolArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    def _one(self, row: int, ran: BoolArray) -> tuple[Belief, FloatArray]:
         key = (row, ran.tobytes())
         if key not in self._seen:
             evidence = self.estimator.start(self.table.queries[row])
             for model in np.flatnonzero(ran):
                 answer = self.table.answers[row][model]
                 evidence.observe(int(model), Answer(text="") if answer is None else answer)
-            belief = evidence.belief()
-            self._seen[key] = (belief.mean, belief.step, evidence.costs())
+            self._seen[key] = (evidence.belief(), evidence.costs())
         return self._seen[key]
 
 

@@ -31,7 +31,8 @@ class Evidence(ABC):
         None if it may teach something. A call whose outcome is foreseen can be known to be the last one.
         """
         belief = self.belief()
-        return None if belief.step[0, model].any() else belief
+        teaches = belief.step[0, model].any() or belief.agree_step is not None
+        return None if teaches else belief
 
 
 class Estimator(ABC):
