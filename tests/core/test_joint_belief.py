@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from itertools import product
 
 import numpy as np
@@ -230,6 +231,19 @@ def test_constant_quality_is_believed(quality: np.ndarray) -> None:
     belief = JointBelief.fit(signals, quality).condition(signals, np.ones(quality.shape, dtype=bool))
     np.testing.assert_array_equal(belief.mean, quality)
     assert not belief.step.any()
+
+
+def test_agreement_of_answers_of_one_quality_tells_nothing() -> None:
+    """Also in a fold, where the only wrong answers may be left out."""
+    signals, quality = made_up(40, agree=True)
+    almost = np.ones_like(quality)
+    assert JointBelief.fit(signals, almost).agreement is None
+    almost[7] = 0.0
+    rows = np.arange(40)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        belief = CrossFitted.fit(signals, almost).condition(signals, np.ones(quality.shape, dtype=bool), rows)
+    assert (belief.mean[rows % 5 == 2] == 1.0).all()  # those folds have seen nothing else
 
 
 def test_it_survives_json_bit_for_bit() -> None:

@@ -150,7 +150,7 @@ class JointBelief:
         post_weights, slope, sd = _fit_post(f, y, signals.post)
         belief = cls(low, high, binary, ante_mean, ante_sd, weights, loading, spread, post_weights, slope, sd)
         belief = belief._tempered(signals, y)
-        if binary and signals.agree is not None:
+        if binary and high > low and signals.agree is not None:
             belief = belief._with_agreement(signals, y)
         return belief
 
