@@ -178,6 +178,9 @@ def test_what_cannot_join_is_said() -> None:
         join(policy, table)
     with pytest.raises(CalibrationError, match="at least 12"):
         join(policy, table.select(["large"]).subset(range(5)))
+    alike = table.with_quality(np.ones_like(table.quality)).select(["small", "medium"])
+    with pytest.raises(CalibrationError, match="all of one quality"):
+        join(fitted(alike, RelativeQuality(1.0), strategy="index").policy, table.select(["large"]))
     fixed = fitted(table.select(["small", "medium"]), Savings(0.1), strategy="threshold").policy
     with pytest.raises(PolicyError, match="fixed order"):
         join(fixed, table.select(["large"]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -178,6 +179,18 @@ def test_an_answer_is_embedded_once_and_only_if_there_is_another(estimator: Fitt
     assert counted.asked == [texts[:2]]
     evidence.observe(2, Answer(text=texts[2]))
     assert counted.asked == [texts[:2], texts[2:]]
+
+
+def test_answers_are_not_embedded_where_nobody_hears_which_agree(estimator: FittedEstimator) -> None:
+    counted = Counted()
+    deaf = replace(estimator, belief=replace(estimator.belief, agreement=None)).connect(embedding=counted)
+    deaf.estimates(riddles(5))
+    assert len(counted.asked) == 1  # the queries
+    evidence = deaf.start(Query(text="What am I?"))
+    counted.asked.clear()
+    for model, phrase in enumerate(PHRASES.values()):
+        evidence.observe(model, Answer(text=phrase.format("violin")))
+    assert counted.asked == []
 
 
 def test_a_table_is_embedded_in_batches(estimator: FittedEstimator) -> None:

@@ -195,6 +195,11 @@ class FittedEstimator(Estimator):
         return self.belief.agreement is not None
 
     @property
+    def compared_by(self) -> str:
+        """What answers are compared by, :attr:`PostModel.key`; empty where nobody hears which agree."""
+        return self.post.key if self.post is not None and self.compares else ""
+
+    @property
     def heard(self) -> BoolArray:
         """``(K,)`` models whose answers are listened to: that teach something about quality.
 
@@ -242,9 +247,9 @@ class FittedEstimator(Estimator):
                         post[n, k] = self._after(query, k, float(ante[n, k]), answer)
                         lengths[n, k] = log_length(answer)
         agree_ = None
-        if self.post and self.post.key:
+        if self.post is not None and (key := self.compared_by):
             size = self.ante.encoder.embedding_size
-            agree_ = agreements(table.answers, self.post.key, self.post.threshold, self.embed, size)
+            agree_ = agreements(table.answers, key, self.post.threshold, self.embed, size)
         chars = np.array([query.sent_chars for query in table.queries], dtype=float)
         return SignalEstimates(
             self.belief,
@@ -340,8 +345,8 @@ class _Gathered(Evidence):
         self._estimator = estimator
         self._query = query
         self._drift = drift
-        key = estimator.post.key if estimator.post else ""
-        agree_ = np.full((1, models, models), -1, dtype=np.int8) if key else None
+        compares = bool(estimator.compared_by)
+        agree_ = np.full((1, models, models), -1, dtype=np.int8) if compares else None
         self._signals = Signals(ante, np.full_like(ante, np.nan), agree_)
         self._lengths = np.full_like(ante, np.nan)
         self._keys: dict[int, Key] = {}

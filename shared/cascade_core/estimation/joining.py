@@ -38,7 +38,7 @@ def add_model(estimator: FittedEstimator, table: AnswerTable) -> FittedEstimator
 
     Raises:
         CalibrationError: the table has not one model, or one that is known already; fewer than 12 queries, or a
-            quality or cost that is missing.
+            quality or cost that is missing; or the estimator was fitted to answers of one and the same quality.
     """
     _check(estimator, table)
     quality, cost = table.quality[:, 0], table.cost[:, 0]
@@ -66,6 +66,11 @@ def _check(estimator: FittedEstimator, table: AnswerTable) -> None:
         raise CalibrationError(
             f"the table has the models {list(table.models)}: expected the new one alone, and none of "
             f"{list(estimator.models)}"
+        )
+    if not estimator.belief.high > estimator.belief.low:
+        raise CalibrationError(
+            "the policy was fitted to answers that were all of one quality, which says nothing about another model: "
+            "fit one to answers of all models"
         )
     complete = np.isfinite(table.quality).all() and np.isfinite(table.cost).all()
     if len(table) < FEWEST or not complete:
