@@ -270,9 +270,11 @@ def choose(curves: Sequence[Curve], budgets: Sequence[float]) -> Curve:
     curves on some hundred queries, one is soon better by chance. Budgets that not all curves can meet are no ground
     for a comparison, unless there is no other.
     """
+    queries = curves[0].outcome.quality.shape[1]
+    if len(curves) == 1 or queries == 1:
+        return curves[0]
     least = max(float(curve.cost.min()) for curve in curves)
     budgets = [budget for budget in budgets if budget >= least] or budgets
-    queries = curves[0].outcome.quality.shape[1]
     fold = np.arange(queries) % min(_FOLDS, queries)
     value = np.zeros((len(curves), queries))
     for budget in budgets:

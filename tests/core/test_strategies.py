@@ -225,8 +225,9 @@ def test_an_unknown_strategy_or_option_is_named() -> None:
         strategy_from_dict({"name": "best"})
     with pytest.raises(ConfigurationError, match=r"'routing' has no option \['lambda'\]"):
         strategy_from_dict({"name": "routing", "lambda": 1.0})
-    with pytest.raises(ConfigurationError, match="must not be negative"):
-        IndexPolicy(lam=-1.0)
+    for lam in (-1.0, np.inf, np.nan):
+        with pytest.raises(ConfigurationError, match="must be finite numbers that are not negative"):
+            IndexPolicy(lam=lam)
     with pytest.raises(ConfigurationError, match="two models"):
         MarginRule(threshold=0.5, order=(0, 1, 2))
     with pytest.raises(ConfigurationError, match=r"order \(0, 0\)"):

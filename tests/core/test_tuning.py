@@ -133,6 +133,13 @@ def test_the_choice_beats_the_baselines_and_prefers_the_first_where_they_tie(dat
     assert choose([curves[0], curves[0]], [budget]) is curves[0]
 
 
+def test_one_query_is_no_ground_for_another_choice_than_the_preferred_one(data: Table) -> None:
+    only = [
+        trace(each, data.estimates, data.quality[:1], data.cost[:1]) for each in candidates(agreement=False)
+    ]
+    assert choose(only, [0.002]) is only[0]
+
+
 def test_where_no_signal_has_skill_the_choice_is_no_worse_than_mixing_single_models() -> None:
     useless = table(1000, noise=(50.0, 50.0))
     budget = 0.005

@@ -191,9 +191,10 @@ class PricedStrategy(Strategy):
 
     def __post_init__(self) -> None:
         """Check λ."""
-        if not (np.asarray(self.lam) >= 0).all() or any(not factor >= 0 for factor in self.step_factors):
+        lam = np.asarray(self.lam)
+        if not ((lam >= 0) & (lam < np.inf)).all() or not all(0 <= x < np.inf for x in self.step_factors):
             raise ConfigurationError(
-                "lam and step_factors must not be negative: they price the cost of a call"
+                "lam and step_factors must be finite numbers that are not negative: they price the cost of a call"
             )
 
     def _lam(self, ran: BoolArray, rows: IntArray) -> FloatArray:
