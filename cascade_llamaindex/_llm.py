@@ -29,6 +29,7 @@ from llama_index_instrumentation import get_dispatcher
 from pydantic import BaseModel, Field, InstanceOf, PlainSerializer, PrivateAttr, SerializeAsAny
 
 from cascade_core.default_policy import Prices, policy_for
+from cascade_core.errors import ConfigurationError
 from cascade_core.health import Health
 from cascade_core.policy import Policy
 from cascade_llamaindex._answer import text_of
@@ -54,7 +55,8 @@ class CascadeLLM(FunctionCallingLLM):
 
     Every call is delegated to a member's own method of the same name, so that each keeps its own way with tools,
     structured output and prompt templates. A member that fails is replaced by another. The decision record is in the
-    response's ``additional_kwargs["cascade"]`` and in a :class:`CascadeDecisionEvent`.
+    response's ``additional_kwargs["cascade"]`` and in a :class:`CascadeDecisionEvent`. The argument ``model`` of a
+    call pins a member, by its name.
 
     Args:
         llms: two or more LLMs, or a dictionary of name to LLM. Without names, each is called by its model's name.
@@ -69,7 +71,8 @@ class CascadeLLM(FunctionCallingLLM):
         **kwargs: fields of every LlamaIndex LLM: ``system_prompt``, ``callback_manager``, ``output_parser``, ….
 
     Raises:
-        ConfigurationError: fewer than two models, two with one name, something that is not an LLM.
+        ConfigurationError: fewer than two models, two with one name, something that is not an LLM, a setting that
+            there is not.
         PolicyError: a policy made for other models, or a file that cannot be read.
 
     Examples:
@@ -115,6 +118,13 @@ class CascadeLLM(FunctionCallingLLM):
         **kwargs: Any,
     ) -> None:
         members = by_name(llms)
+        # A stored one comes with its class's name.
+        unknown = sorted(kwargs.keys() - type(self).model_fields.keys() - {"class_name"})
+        if unknown:
+            raise ConfigurationError(
+                f"CascadeLLM has no setting {unknown[0]!r}: it has what its docstring names and what every LLM has; "
+                "temperature and the like belong to the models inside"
+            )
         if isinstance(policy, Mapping):  # as it was stored
             policy = Policy.from_json(json.dumps(policy))
         fitting = policy_for(members, policy, prices)
@@ -195,11 +205,17 @@ class CascadeLLM(FunctionCallingLLM):
         return await astream(self._complete(prompt, formatted, kwargs))
 
     def _chat(self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any]) -> Turn[ChatResponse]:
-        return self._turn(messages, lambda _: MemberCall("chat", (self._sendable(messages),), dict(kwargs)))
+        kwargs, only = self._pinned(kwargs)
+        return self._turn(
+            messages, lambda _: MemberCall("chat", (self._sendable(messages),), {**kwargs}), only=only
+        )
 
     def _complete(self, prompt: str, formatted: bool, kwargs: Mapping[str, Any]) -> Turn[CompletionResponse]:
+        kwargs, only = self._pinned(kwargs)
         return self._turn(
-            [ChatMessage(prompt)], lambda _: MemberCall("complete", (prompt, formatted), dict(kwargs))
+            [ChatMessage(prompt)],
+            lambda _: MemberCall("complete", (prompt, formatted), {**kwargs}),
+            only=only,
         )
 
     # -- tools ---------------------------------------------------------------------------------------------------
@@ -305,6 +321,7 @@ class CascadeLLM(FunctionCallingLLM):
         kwargs: Mapping[str, Any],
     ) -> Turn[ChatResponse]:
         history = list(chat_history or [])
+        kwargs, only = self._pinned(kwargs)
         asked = [ChatMessage(user_msg)] if isinstance(user_msg, str) else [user_msg] if user_msg else []
 
         def call(_: LLM) -> MemberCall:
@@ -318,7 +335,7 @@ class CascadeLLM(FunctionCallingLLM):
                 },
             )
 
-        return self._turn([*history, *asked], call, only=tool_takers(self.llms))
+        return self._turn([*history, *asked], call, only=only or tool_takers(self.llms))
 
     # -- structured prediction -----------------------------------------------------------------------------------
 
@@ -381,11 +398,13 @@ class CascadeLLM(FunctionCallingLLM):
             messages = self._get_messages(prompt, **prompt_args)
             prompt, prompt_args = ChatPromptTemplate(message_templates=messages), {}
 
+        options, only = self._pinned(llm_kwargs or {})
+
         def call(_: LLM) -> MemberCall:
-            kwargs = {**prompt_args, "llm_kwargs": dict(llm_kwargs or {})}
+            kwargs = {**prompt_args, "llm_kwargs": {**options}}
             return MemberCall("structured_predict", (output_cls, prompt), kwargs)
 
-        return self._turn(messages, call, structured=True)
+        return self._turn(messages, call, only=only, structured=True)
 
     # -- prompts -------------------------------------------------------------------------------------------------
 
@@ -439,6 +458,14 @@ class CascadeLLM(FunctionCallingLLM):
         query = with_signals(query_of(messages), messages)
         roomy = with_room(self.llms, query.sent_chars, only or self.llms)
         return Turn(self, query, call, only=roomy, structured=structured)
+
+    def _pinned(self, kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], list[str] | None]:
+        """Arguments for the members without ``model``, which is no model of theirs; and whom it names, if anybody."""
+        others = {**kwargs}
+        name = others.pop("model", None)
+        if name is not None and name not in self.llms:
+            raise ConfigurationError(f"unknown model {name!r}: expected one of {list(self.llms)}")
+        return others, None if name is None else [name]
 
     def _sendable(self, messages: Sequence[ChatMessage]) -> list[ChatMessage]:
         """Copies for one member; of a provider of its own if the members are of several."""

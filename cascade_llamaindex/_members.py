@@ -25,7 +25,7 @@ def by_name(llms: Sequence[LLM] | Mapping[str, LLM | Mapping[str, Any]]) -> dict
     """
     if isinstance(llms, Mapping):
         named = [(str(name), _loaded(llm) if isinstance(llm, Mapping) else llm) for name, llm in llms.items()]
-    elif isinstance(llms, Iterable) and not isinstance(llms, (str, bytes)):
+    elif isinstance(llms, Iterable) and not isinstance(llms, (str, bytes, LLM)):
         named = [(_model_name(llm), llm) for llm in llms]
     else:
         raise ConfigurationError(

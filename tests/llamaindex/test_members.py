@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from llama_index.core.base.llms.types import ChatMessage, MessageRole
 from llama_index.core.llms import MockLLM
 from llama_index.core.prompts import PromptTemplate
+from pydantic import BaseModel
 
 from cascade_core import ConfigurationError, Limits, Policy, PolicyError, Price
 from cascade_llamaindex import CascadeLLM, UncalibratedWarning
@@ -39,11 +42,18 @@ def test_or_by_a_dictionary() -> None:
         ([MockLLM(), MockLLM()], "dictionary"),
         ({"a": MockLLM(), "b": "gpt-4o"}, "'b' is str: expected a LlamaIndex LLM"),
         ("gpt-4o", "expected a list of LLMs"),
+        (MockLLM(), "llms is MockLLM: expected a list of LLMs"),
     ],
 )
 def test_what_cannot_be_members_is_named(llms: object, said: str) -> None:
     with pytest.raises(ConfigurationError, match=said):
         CascadeLLM(llms)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["polcy", "temperature", "max_tokens"])
+def test_a_setting_that_it_has_not_is_refused(cascade: CascadeOf, name: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"no setting '{name}'.*belong to the models inside"):
+        cascade(**{name: 1})
 
 
 def test_without_a_policy_it_works_and_says_so_once(openai_server: OpenAIServer, member: MemberOf) -> None:
@@ -199,6 +209,32 @@ def test_limits_of_the_policy_hold(openai_server: OpenAIServer, cascade: Cascade
     response = cascade(policy=policy).complete("Why?")
     assert response.text == UNSURE.text
     assert response.additional_kwargs["cascade"]["reason"] == "limit"
+
+
+class Sum(BaseModel):
+    total: int
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda llm, model: llm.chat([ChatMessage("2+2?")], model=model),
+        lambda llm, model: list(llm.stream_chat([ChatMessage("2+2?")], model=model)),
+        lambda llm, model: llm.complete("2+2?", model=model),
+        lambda llm, model: asyncio.run(llm.acomplete("2+2?", model=model)),
+        lambda llm, model: llm.chat_with_tools([], "2+2?", model=model),
+        lambda llm, model: llm.structured_predict(Sum, PromptTemplate("2+2?"), llm_kwargs={"model": model}),
+    ],
+    ids=["chat", "stream_chat", "complete", "acomplete", "chat_with_tools", "structured_predict"],
+)
+def test_a_member_can_be_pinned(openai_server: OpenAIServer, cascade: CascadeOf, ask: Any) -> None:
+    llm = cascade()
+    ask(llm, "large")
+    assert [request.model for request in openai_server.requests] == ["large"]
+    with pytest.raises(
+        ConfigurationError, match=r"unknown model 'medium': expected one of \['small', 'large'\]"
+    ):
+        ask(llm, "medium")
 
 
 def test_log_probabilities_and_usage_reach_the_record(
