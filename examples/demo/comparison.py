@@ -15,6 +15,7 @@ STRATEGIES = {
     "routing": "routing",
     "threshold": "threshold cascade",
     "index": "index policy",
+    "look_ahead": "look-ahead",
 }
 MILLION = 1e6
 

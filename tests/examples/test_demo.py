@@ -68,6 +68,7 @@ def test_the_demo_measures_saves_and_answers_and_asks_nothing_twice_however_it_i
         "linear interpolation",
         "threshold cascade",
         "index policy",
+        "look-ahead",
     ):
         assert row in first
     assert "95 % confidence" in first

@@ -55,7 +55,7 @@ class CostModel:
             drift: ``(N, K)`` regression of u on the query.
         """
         base = self.fixed + self.per_char * chars[:, None]
-        expected: FloatArray = base * np.exp(np.clip(self.slope * drift, -4, 4)) * self.factor
+        expected: FloatArray = base * np.exp(np.minimum(np.maximum(self.slope * drift, -4), 4)) * self.factor
         return expected
 
     def surprise(self, lengths: FloatArray, drift: FloatArray) -> FloatArray:
