@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass
 from time import perf_counter
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import merge_configs
@@ -16,12 +16,15 @@ from langchain_core.runnables.config import merge_configs
 from cascade_core.calibration import Calibration, Case, Prompt, Scorer, Store, Target, as_scorer
 from cascade_core.calibration import acalibrate as acalibrate_any
 from cascade_core.calibration import calibrate as calibrate_any
+from cascade_core.calibration.prompts import checked_prompts
 from cascade_core.values import Answer
 from cascade_langchain._members import as_checker, can_check, chat_model_of, chat_models, identity_of
 from cascade_langchain._model_log import ModelLog
-from cascade_langchain.runnable import ReadAnswer, answer_from, runnables
+from cascade_langchain.runnable import ReadAnswer, answer_from, query_in, runnables
 
 if TYPE_CHECKING:
+    from langchain_core.language_models import BaseChatModel
+
     from cascade_core.calibration import Ask
     from cascade_core.checks import SelfConsistency, Verification
     from cascade_core.values import Query
@@ -60,7 +63,8 @@ def calibrate(
             of ``inputs``, ``outputs``, ``reference_outputs`` or of ``run``, ``example``. Scores are from 0 to 1.
         target: ``Budget``, ``Quality``, ``RelativeQuality`` or ``Savings`` of :mod:`cascade_core.calibration`.
         store: file or database URL that answers are kept in.
-        make_input: makes the models' input of a prompt; None: its text.
+        make_input: makes the models' input of a prompt; None: its text. In service, the policy reads the last message
+            of the user's: instructions are best kept out of it, in a system message or within the arms.
         read_answer: reads an output; None: as :class:`RunnableCascade` does.
         config: for every call, such as callbacks and tags.
         check: how answers are checked by further calls (:mod:`cascade_core.checks`); the policy keeps the check if it
@@ -101,7 +105,7 @@ def calibrate(
     checkers = {name: one.invoke for name, one in _checkers(members, check, make_input, read_answer, config)}
     return calibrate_any(
         asks,
-        prompts,
+        _measured(prompts, members, make_input),
         _scorer(scorer),
         target,
         store=store,
@@ -133,7 +137,7 @@ async def acalibrate(
     checkers = {name: one.ainvoke for name, one in _checkers(members, check, make_input, read_answer, config)}
     return await acalibrate_any(
         asks,
-        prompts,
+        _measured(prompts, members, make_input),
         _scorer(scorer),
         target,
         store=store,
@@ -256,6 +260,31 @@ def _members(models: Mapping[str, Any] | Sequence[Any]) -> dict[str, Runnable[An
     if isinstance(models, Mapping) and not all(chat_model_of(model) for model in models.values()):
         return runnables(models)
     return chat_models(models)
+
+
+def _measured(
+    prompts: Iterable[str | Query | Mapping[str, Any]],
+    members: Mapping[str, Runnable[Any, Any]],
+    make_input: MakeInput | None,
+) -> list[Prompt]:
+    """The prompts, with the length of what is sent: costs are estimated by it, here as in service."""
+    checked = checked_prompts(prompts)
+    if make_input is None:
+        return checked
+    models = [chat_model_of(member) for member in members.values()]
+
+    def sent(prompt: Prompt) -> int:
+        made = make_input(prompt)
+        if None not in models:  # as ChatCascade reads it; else as RunnableCascade does
+            made = cast("BaseChatModel", models[0])._convert_input(made)
+        return query_in(made).sent_chars
+
+    return [
+        prompt
+        if prompt.prompt_chars is not None
+        else prompt.model_copy(update={"prompt_chars": sent(prompt)})
+        for prompt in checked
+    ]
 
 
 def _parameters(members: Mapping[str, Runnable[Any, Any]]) -> dict[str, Mapping[str, Any]]:

@@ -146,7 +146,7 @@ class RunnableCascade(RunnableSerializable[Input, Output]):
         return _RunnableJob(
             name=self.get_name(),
             input=input,
-            query=_query(input, self.read_query),
+            query=query_in(input, self.read_query),
             policy=self.policy,
             health=self.health,
             members=self.members,
@@ -271,7 +271,8 @@ def answer_from(output: Any, latency: float, log: ModelLog, read: ReadAnswer | N
     return answer.model_copy(update=told)
 
 
-def _query(input: Any, read: ReadQuery | None) -> Query:
+def query_in(input: Any, read: ReadQuery | None = None) -> Query:
+    """A runnable's input as the estimators see it."""
     found = read(input) if read is not None else _unwrapped(input, _QUESTION_KEYS)
     if isinstance(found, Query):
         return found

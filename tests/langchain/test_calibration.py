@@ -109,6 +109,21 @@ def test_a_model_otherwise_set_is_asked_anew(openai_server: OpenAIServer, tmp_pa
     assert len(openai_server.requests) == 4 * len(PROMPTS)
 
 
+def test_costs_are_estimated_by_the_length_that_is_sent_in_service_too(
+    openai_server: OpenAIServer, models: list[Any], tmp_path: Path
+) -> None:
+    def sent(prompt: Any) -> list[tuple[str, str]]:
+        return [("system", "Answer the question, and say nothing else. " * 9), ("human", prompt.text)]
+
+    found = calibrate(models, PROMPTS, "exact", TARGET, tmp_path / "s.sqlite", make_input=sent, **OPTIONS)
+    for query in (found.table.queries[0], found.table.queries[-1]):
+        cascade = ChatCascade(models, policy=found.policy)
+        record = cascade.invoke(sent(query)).response_metadata["cascade"]
+        index = found.policy.names.index(record["calls"][0]["model"])
+        fitted = found.policy.start(query)._costs[0, index]
+        assert record["calls"][0]["expected_cost"] == pytest.approx(fitted)
+
+
 async def test_chains_are_calibrated_as_models_are(openai_server: OpenAIServer, tmp_path: Path) -> None:
     openai_server.models = {"small": _small, "large": _large}
     prompt = ChatPromptTemplate.from_template("{question}")
@@ -122,9 +137,16 @@ async def test_chains_are_calibrated_as_models_are(openai_server: OpenAIServer, 
         make_input=lambda given: {"question": given.text},
         **OPTIONS,
     )
-    assert calibration.table.usage_known if hasattr(calibration.table, "usage_known") else True
+    # The chains return texts: what was used is what the models inside reported.
+    billed = sum(PRICES[name].dollars(Usage(**_tokens(openai_server, name))) for name in arms)
+    assert calibration.table.cost.sum() == pytest.approx(billed)
     cascade = RunnableCascade(arms, policy=calibration.policy)
     assert cascade.invoke({"question": "easy question 1"}).startswith("answer")
+
+
+def _tokens(server: OpenAIServer, model: str) -> dict[str, int]:
+    count = server.tokens[model]
+    return {"input_tokens": count.input_tokens, "output_tokens": count.output_tokens}
 
 
 class StringEvaluator:
