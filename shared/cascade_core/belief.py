@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import isfinite
 
@@ -89,15 +89,24 @@ class Belief:
         return Belief(self.mean[rows], self.step[rows], agree, agree_step)
 
     @classmethod
-    def joined(cls, beliefs: Sequence[Belief]) -> Belief:
-        """One belief about all the queries of several, which have as many models and compare answers or do not."""
-        agree, agree_step = ([getattr(one, name) for one in beliefs] for name in ("agree", "agree_step"))
-        return cls(
-            np.concatenate([one.mean for one in beliefs]),
-            np.concatenate([one.step for one in beliefs]),
-            None if agree[0] is None else np.concatenate(agree),
-            None if agree_step[0] is None else np.concatenate(agree_step),
-        )
+    def assembled(cls, shape: tuple[int, ...], parts: Iterable[tuple[IntArray, Belief]]) -> Belief:
+        """One belief about ``(N, K)`` queries and models from beliefs about some of the rows each.
+
+        Where answers are compared and something has run on some of the queries only, no agreement is foreseen for
+        the others.
+        """
+        mean, step = np.empty(shape), np.empty((*shape, shape[1]))
+        agree, agree_step = None, None
+        for rows, part in parts:
+            mean[rows], step[rows] = part.mean, part.step
+            if part.agree is None or part.agree_step is None:
+                continue
+            if agree is None or agree_step is None or part.agree.shape[1] < agree.shape[1]:
+                agree = np.full((shape[0], *part.agree.shape[1:]), 0.5)
+                agree_step = np.zeros((shape[0], *part.agree_step.shape[1:]))
+            if part.agree.shape[1] == agree.shape[1]:
+                agree[rows], agree_step[rows] = part.agree, part.agree_step
+        return cls(mean, step, agree, agree_step)
 
     @classmethod
     def independent(cls, mean: FloatArray, sd: FloatArray) -> Belief:

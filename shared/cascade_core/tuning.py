@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cascade_core.belief import BoolArray, FloatArray, IntArray
-from cascade_core.draw import draw
 from cascade_core.errors import ConfigurationError, InfeasibleTargetError
 from cascade_core.evaluation.frontier import hull
 from cascade_core.simulate import Estimates, Outcome, simulate, sweep
@@ -74,10 +73,6 @@ class Tuned:
             outcome.quality + self.gamma * (other.quality - outcome.quality),
             outcome.cost + self.gamma * (other.cost - outcome.cost),
         )
-
-    def by_alternative(self, keys: Sequence[str]) -> BoolArray:
-        """``(N,)`` whether the alternative decides the query of this key; the same key always gets the same."""
-        return np.array([self.alternative is not None and draw(key) < self.gamma for key in keys], dtype=bool)
 
 
 @dataclass(frozen=True)
@@ -233,7 +228,7 @@ def candidates(*, agreement: bool) -> tuple[Strategy, ...]:
 
     Args:
         agreement: whether the belief hears which answers agree. Then one answer may check another, which only looking
-            ahead prices; without it that is the index policy in more time.
+            ahead prices; without it that comes to no more than the index policy, which is quicker.
     """
     return (
         *((LookAhead(lam=0.0),) if agreement else ()),

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 
 from cascade_core import Answer, Call, Policy, PolicyError, Query
-from cascade_core.calibration import AnswerTable, RelativeQuality, fit
+from cascade_core.calibration import AnswerTable, RelativeQuality, evaluate, fit
 from cascade_core.estimation import FittedEstimator, fit_estimator
 from cascade_core.estimation.agreement import MEANING, agree, agreements, best_comparison
 from cascade_core.estimation.reliability import reliability
+from cascade_core.policy import ModelSpec
+from cascade_core.strategies import LookAhead
 from tests.core.answers import sums
 
 THINGS = ("violin", "tractor", "lighthouse", "penguin", "sandwich", "glacier", "umbrella", "volcano")
@@ -198,7 +200,12 @@ def test_a_table_is_embedded_in_batches(estimator: FittedEstimator) -> None:
     fit_estimator(riddles(40), embedding=counted)
     assert len(counted.asked) == 2  # the queries, the answers
     counted.asked.clear()
-    estimator.connect(embedding=counted).estimates(riddles(40))
+    deciding = estimator.connect(embedding=counted)
+    deciding.estimates(riddles(40))
+    assert len(counted.asked) == 2
+    counted.asked.clear()
+    models = tuple(ModelSpec(name=name) for name in PHRASES)
+    evaluate(Policy(models=models, estimator=deciding, strategy=LookAhead(lam=1e-3)), riddles(40))
     assert len(counted.asked) == 2
 
 

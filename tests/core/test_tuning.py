@@ -78,15 +78,6 @@ def test_money_that_buys_nothing_is_not_spent(data: Table) -> None:
     assert tuned.cost < data.cost.sum(axis=1).mean()
 
 
-def test_the_mixture_is_drawn_from_the_key_and_reproducible(data: Table) -> None:
-    tuned = trace(SingleModel(model=0), data.estimates, data.quality, data.cost).at_budget(0.005)
-    assert tuned.alternative is not None
-    keys = [f"query-{n}" for n in range(4000)]
-    drawn = tuned.by_alternative(keys)
-    assert drawn.mean() == pytest.approx(tuned.gamma, abs=0.03)
-    assert tuned.by_alternative(list(reversed(keys))).tolist() == drawn[::-1].tolist()
-
-
 def test_costs_in_another_unit_change_nothing(data: Table) -> None:
     cents = table(1000, unit=1e4)
     for strategy in (IndexPolicy(lam=0.0), CascadeRouting(lam=0.0), ThresholdCascade(threshold=0.0)):

@@ -78,7 +78,7 @@ def evaluate(policy: Policy, table: AnswerTable) -> Evaluation:
     """
     table = as_counted(policy, table)
     estimates = estimates_of(policy.estimator, table)
-    outcome, quality, cost = replayed(policy, table)
+    outcome, quality, cost = replayed(policy, table, estimates)
     known = candidates(agreement=policy.estimator.compares)
     strategies = {strategy.name: strategy for strategy in (*known, policy.strategy)}
     curves = {

@@ -12,6 +12,7 @@ import numpy as np
 
 import cascade_core
 from cascade_core.belief import FloatArray, IntArray
+from cascade_core.calibration.replay import replayed
 from cascade_core.calibration.table import AnswerTable
 from cascade_core.calibration.targets import Budget, Quality, RelativeQuality, Savings, Target
 from cascade_core.checks import SelfConsistency, Verification
@@ -24,7 +25,7 @@ from cascade_core.estimation.own import OwnSignals
 from cascade_core.estimation.reliability import Reliability, reliability
 from cascade_core.policy import Limits, ModelSpec, Policy, check_names
 from cascade_core.pricing import prices_of
-from cascade_core.simulate import Outcome, simulate
+from cascade_core.simulate import Outcome
 from cascade_core.strategies import STRATEGIES, Strategy
 from cascade_core.tuning import Curve, Tuned, candidates, choose, trace, tune_curves
 from cascade_core.values import Price
@@ -226,7 +227,7 @@ def _fit(
         provenance=_provenance(table, target, fitted, held_out, tuned, seed),
     )
     estimates = estimation.estimator.estimates(held_out)
-    outcome = play(tuned, estimates, held_out)
+    outcome, _, _ = replayed(policy, held_out, estimates)
     return Fit(
         policy=policy,
         tuned=tuned,
@@ -312,21 +313,6 @@ def resolve(target: Target, table: AnswerTable) -> tuple[float | None, float | N
     cost = table.alone.mean(axis=0)
     dearest = int(cost.argmax()) if target.of is None else table.models.index(target.of)
     return (1 - target.share) * float(cost[dearest]), None
-
-
-def play(tuned: Tuned, estimates: SignalEstimates, table: AnswerTable) -> Outcome:
-    """What a tuned strategy does with each query of a table, its mixture drawn by their ids as in service."""
-    outcome = simulate(tuned.strategy, estimates, table.quality, table.cost)
-    if tuned.alternative is None:
-        return outcome
-    other = simulate(tuned.alternative, estimates, table.quality, table.cost)
-    drawn = tuned.by_alternative(table.ids)
-    return Outcome(
-        model=np.where(drawn, other.model, outcome.model),
-        ran=np.where(drawn[:, None], other.ran, outcome.ran),
-        quality=np.where(drawn, other.quality, outcome.quality),
-        cost=np.where(drawn, other.cost, outcome.cost),
-    )
 
 
 def _strategies(strategy: str | Strategy, *, agreement: bool) -> list[Strategy]:

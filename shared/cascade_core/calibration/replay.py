@@ -35,10 +35,9 @@ class Replay:
 
     def __call__(self, queries: IntArray, ran: BoolArray) -> tuple[Belief, FloatArray]:
         """Belief about ``(n,)`` rows of the table after the models in ``(n, K)`` have run, and expected costs."""
-        beliefs, costs = zip(
-            *(self._one(int(row), history) for row, history in zip(queries, ran, strict=True)), strict=True
-        )
-        return Belief.joined(beliefs), np.concatenate(costs)
+        found = [self._one(int(row), history) for row, history in zip(queries, ran, strict=True)]
+        parts = ((np.array([n]), belief) for n, (belief, _) in enumerate(found))
+        return Belief.assembled(ran.shape, parts), np.concatenate([costs for _, costs in found])
 
     def _one(self, row: int, ran: BoolArray) -> tuple[Belief, FloatArray]:
         key = (row, ran.tobytes())

@@ -24,7 +24,7 @@ the positive-part James-Stein factor with the 95 % point of its null distributio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -170,7 +170,7 @@ class JointBelief:
         first = not ran.any()
         if len(ran) == 1:
             return self._condition(signals, ran, self._compared(signals, ran[0]), first)
-        return _assembled(ran.shape, self._parts(signals, ran, first))
+        return Belief.assembled(ran.shape, self._parts(signals, ran, first))
 
     def _parts(self, signals: Signals, ran: BoolArray, first: bool) -> Iterator[tuple[IntArray, Belief]]:
         """Rows and the belief about them, in blocks that fit into memory; ``first``: nothing has run on any query."""
@@ -225,9 +225,14 @@ class JointBelief:
         agree, agree_step = None, None
         compares = self.agreement is not None and signals.agree is not None
         if compares and (not first or models.size <= _MOST_COMPARED):
-            others = models if first else [np.where(ran, mean, -np.inf).argmax(axis=1)]
-            news = [self._news_of_agreement(other, step, mean, covariance, sd) for other in others]
-            agree, agree_step = (np.stack(part, axis=1) for part in zip(*news, strict=True))
+            best = np.where(ran, mean, -np.inf).argmax(axis=1)[:, None]
+            others = np.broadcast_to(models, mean.shape) if first else best
+            each = np.repeat(np.arange(len(ran)), others.shape[1])
+            agree, agree_step = self._news_of_agreement(
+                others.ravel(), step[each], mean[each], covariance[each], sd[each]
+            )
+            agree = agree.reshape(*others.shape, models.size)
+            agree_step = agree_step.reshape(*others.shape, models.size, models.size)
             tells = ~ran & ran.any(axis=1, keepdims=True)
             known = ~np.eye(models.size, dtype=bool)[None] if first else tells[:, None]
             agree_step *= known[..., None] * self.step_scale * (self.high - self.low)
@@ -307,29 +312,26 @@ class JointBelief:
 
     def _news_of_agreement(
         self,
-        other: IntArray | np.intp,
+        other: IntArray,
         step: FloatArray,
         mean: FloatArray,
         covariance: FloatArray,
         sd: FloatArray,
     ) -> tuple[FloatArray, FloatArray]:
-        """P(agree) ``(N, K)`` of each model's next answer with that of ``other``, and how much it moves all means.
+        """P(agree) ``(N, K)`` of each model's next answer with that of ``other`` ``(N,)``, and how far it moves all.
 
         ``(N, K, K)``: the part of the news that the next answer's own signal does not tell already.
         """
         assert self.agreement is not None
         queries, models = mean.shape
         each, k = np.arange(queries), np.arange(models)
-        other = np.broadcast_to(other, queries)
         # P(agree | q_i, q_other) = a + b·q_i + c·q_other + d·q_i·q_other
         chance = self.agreement[:, other].transpose(1, 0, 2, 3)
         a, both = chance[..., 0, 0], chance[..., 1, 1]
         b, c = chance[..., 1, 0] - a, chance[..., 0, 1] - a
         d = both - a - b - c
-        m_other, joint = (
-            mean[each, other][:, None],
-            covariance[each, :, other] + mean * mean[each, other][:, None],
-        )
+        m_other = mean[each, other][:, None]
+        joint = covariance[each, :, other] + mean * m_other
         expected = np.clip(a + b * mean + c * m_other + d * joint, 0.005, 0.995)
         # covariance of all qualities with the agreement: the product linearised, but for the two concerned exact
         moved = (b + d * m_other)[:, :, None] * covariance
@@ -550,7 +552,7 @@ class CrossFitted:
 
     def condition(self, signals: Signals, ran: BoolArray, queries: IntArray) -> Belief:
         """Belief about some ``queries`` ``(n,)``, given their signals and what has run."""
-        return _assembled(ran.shape, self._parts(signals, ran, queries))
+        return Belief.assembled(ran.shape, self._parts(signals, ran, queries))
 
     def _parts(
         self, signals: Signals, ran: BoolArray, queries: IntArray
@@ -560,20 +562,6 @@ class CrossFitted:
             rows = np.flatnonzero(self.fold[queries] == held_out)
             for some, part in belief._parts(signals.take(rows), ran[rows], first):
                 yield rows[some], part
-
-
-def _assembled(shape: tuple[int, ...], parts: Iterable[tuple[IntArray, Belief]]) -> Belief:
-    """One belief about ``(N, K)`` queries and models from beliefs about some of the rows each."""
-    mean, step = np.empty(shape), np.empty((*shape, shape[1]))
-    agree, agree_step = None, None
-    for rows, part in parts:
-        mean[rows], step[rows] = part.mean, part.step
-        if part.agree is not None and part.agree_step is not None:
-            if agree is None or agree_step is None:
-                agree = np.full((shape[0], *part.agree.shape[1:]), 0.5)
-                agree_step = np.zeros((shape[0], *part.agree_step.shape[1:]))
-            agree[rows], agree_step[rows] = part.agree, part.agree_step
-    return Belief(mean, step, agree, agree_step)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

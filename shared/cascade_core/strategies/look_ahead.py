@@ -40,8 +40,8 @@ class LookAhead(PricedStrategy):
     of it, too, so three calls ahead, by the news of agreement alone. One step further than the knowledge gradient
     (Frazier, Powell and Dayanik, *INFORMS J. Computing* 2009), in O(K²) for each of K models that may be called.
 
-    The one to use where answers can be compared: numbers, choices, short texts. Where they cannot, it decides as the
-    index policy does, which is quicker.
+    The one to use where answers can be compared: numbers, choices, short texts. Where they cannot, it comes to no
+    more than the index policy, which is quicker.
     """
 
     name: ClassVar[str] = "look_ahead"
