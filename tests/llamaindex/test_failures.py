@@ -12,6 +12,7 @@ from llama_index.core.instrumentation.events.span import SpanDropEvent
 from llama_index.core.llms import ChatMessage
 from llama_index.core.prompts import PromptTemplate
 from llama_index.llms.openai_like import OpenAILike
+from llama_index_instrumentation.span_handlers import SimpleSpanHandler
 
 from cascade_core import AllModelsFailedError, CascadeError
 from cascade_llamaindex import CascadeLLM
@@ -128,7 +129,9 @@ def test_what_is_no_error_of_a_model_passes() -> None:
         llm.complete("Hello")
 
 
-async def test_a_cancelled_query_stops_at_once(openai_server: OpenAIServer, cascade: CascadeOf) -> None:
+async def test_a_cancelled_query_stops_at_once(
+    openai_server: OpenAIServer, cascade: CascadeOf, spans: SimpleSpanHandler
+) -> None:
     hang = Hang()
     openai_server.models = {"small": hang, "large": "Blue."}
     task = asyncio.create_task(cascade().achat(MESSAGES))
@@ -137,12 +140,14 @@ async def test_a_cancelled_query_stops_at_once(openai_server: OpenAIServer, casc
     with pytest.raises(asyncio.CancelledError):
         await task
     assert not openai_server.requests_to("large"), "cancelling is not a failure of the member"
+    assert not spans.open_spans
 
 
-async def test_a_slow_member_that_times_out_is_replaced(
-    openai_server: OpenAIServer, member: MemberOf
+@pytest.mark.parametrize("call", CALLS)
+def test_a_slow_member_that_times_out_is_replaced(
+    call: str, openai_server: OpenAIServer, member: MemberOf
 ) -> None:
     openai_server.models = {"small": Hang(), "large": "Blue."}
     impatient: OpenAILike = member("small", timeout=0.05)
     llm = CascadeLLM([impatient, member("large")], uncalibrated("small", "large"))
-    assert (await llm.achat(MESSAGES)).message.content == "Blue."
+    assert CALLS[call](llm) == "Blue."

@@ -5,10 +5,13 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+import httpx
+import openai
 import pytest
 from llama_index.core.chat_engine import SimpleChatEngine
 from llama_index.core.llms import ChatMessage
 from llama_index.llms.openai_like import OpenAILike
+from llama_index_instrumentation.span_handlers import SimpleSpanHandler
 
 from cascade_core import AllModelsFailedError, Policy
 from cascade_core.estimation import Uncalibrated
@@ -164,6 +167,31 @@ async def test_a_failure_after_something_was_shown_is_raised() -> None:
     assert [(await anext(astream)).delta, (await anext(astream)).delta] == ["one", " two"]
     with pytest.raises(ConnectionError, match="line went dead"):
         await anext(astream)
+
+
+async def test_a_break_in_mid_stream_is_raised_and_ends_the_spans(
+    openai_server: OpenAIServer, cascade: CascadeOf, spans: SimpleSpanHandler
+) -> None:
+    openai_server.models = {"small": TALE, "large": "Another."}
+    openai_server.fail_next(Break(after=3), model="small", times=2)
+    llm, shown = cascade(policy=only_the_first("small", "large")), ["", ""]
+
+    def read() -> None:
+        for chunk in llm.stream_chat(MESSAGES):
+            shown[0] += chunk.delta
+
+    async def aread() -> None:
+        async for chunk in await llm.astream_chat(MESSAGES):
+            shown[1] += chunk.delta
+
+    with pytest.raises((httpx.HTTPError, openai.APIError)):
+        read()
+    with pytest.raises((httpx.HTTPError, openai.APIError)):
+        await aread()
+    assert shown[0] == shown[1] != ""
+    assert TALE.startswith(shown[0])
+    assert not openai_server.requests_to("large"), "what was shown cannot be taken back"
+    assert not spans.open_spans
 
 
 def test_an_empty_stream_leads_on(openai_server: OpenAIServer, cascade: CascadeOf) -> None:
