@@ -13,7 +13,7 @@ from cascade_core.calibration.replay import as_counted, estimates_of, replayed
 from cascade_core.calibration.table import AnswerTable
 from cascade_core.evaluation.frontier import area, hull
 from cascade_core.policy import Policy
-from cascade_core.simulate import Outcome
+from cascade_core.simulate import Estimates, Outcome
 from cascade_core.tuning import Curve, candidates, trace
 
 
@@ -23,12 +23,14 @@ class Evaluation:
 
     Attributes:
         table: the queries with the quality and cost of every model's answer.
+        estimates: what the policy's estimator expects of them.
         outcome: what the policy did with each.
         quality, cost: ``(N,)`` of the policy, expected over the draw between its two strategies.
         curves: every strategy at every value of its knob, by name.
     """
 
     table: AnswerTable
+    estimates: Estimates
     outcome: Outcome
     quality: FloatArray
     cost: FloatArray
@@ -86,4 +88,4 @@ def evaluate(policy: Policy, table: AnswerTable) -> Evaluation:
         for name, strategy in strategies.items()
         if name != "single"
     }
-    return Evaluation(table, outcome, quality, cost, curves)
+    return Evaluation(table, estimates, outcome, quality, cost, curves)

@@ -14,8 +14,9 @@ from cascade_core.calibration.bounds import lower_mean, upper_mean
 from cascade_core.calibration.certificate import Certificate, certificate_of, quality_in_words
 from cascade_core.calibration.evaluation import evaluate
 from cascade_core.calibration.fitting import Line
-from cascade_core.calibration.replay import as_counted, estimates_of
+from cascade_core.calibration.replay import as_counted
 from cascade_core.calibration.table import AnswerTable
+from cascade_core.estimation.reliability import reliability
 from cascade_core.policy import Policy
 from cascade_core.pricing import time_in_words
 from cascade_core.simulate import Estimates, Outcome
@@ -35,7 +36,7 @@ LABELS = {
     "look_ahead": "Look-ahead",
     "single": "Single model",
 }
-_ROWS, _SAMPLES, _POINTS, _BINS, _SHOWN = 1000, 8, 40, 10, 160
+_ROWS, _SAMPLES, _POINTS, _SHOWN = 1000, 8, 40, 160
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,6 @@ def figures(
     if len(table) > _ROWS:
         table = table.subset(np.sort(draw.choice(len(table), _ROWS, replace=False)))
     own = policy.strategy
-    estimates = estimates_of(policy.estimator, table)
     evaluation = evaluate(policy, table)
     curves, outcome, quality, cost = (
         evaluation.curves,
@@ -110,7 +110,7 @@ def figures(
         "points": points,
         "start": int(np.abs(np.array([point["cost"] for point in points]) - chosen["cost"]).argmin()),
         "samples": [shown[row] for row in picked],
-        "reliability": [_reliability(estimates, table, k) for k in range(len(table.models))],
+        "reliability": [_reliability(evaluation.estimates, table, k) for k in range(len(table.models))],
         "failures": failures(table, shown, int(table.alone.mean(axis=0).argmin())),
         "certificate": None if certificate is None else _certified(certificate),
     }
@@ -236,23 +236,17 @@ def _point(outcome: Outcome, table: AnswerTable, picked: IntArray) -> dict[str, 
 
 
 def _reliability(estimates: Estimates, table: AnswerTable, k: int) -> dict[str, Any]:
-    """Expected and observed quality of a model's answers, before it ran and after its own answer was seen."""
+    """Expected and observed quality of a model's answers by tenths, before it ran and after its own was seen."""
     rows = np.arange(len(table))
     phases: dict[str, Any] = {}
     for phase, ran in (("before", False), ("after", True)):
         history: BoolArray = np.zeros(table.quality.shape, dtype=bool)
         history[:, k] = ran
         expected = estimates(rows, history)[0].mean[:, k]
-        phases[phase] = _bins(expected, table.quality[:, k])
+        told = reliability(expected, table.quality[:, k])
+        bins = zip(told.expected.tolist(), told.actual.tolist(), told.count.astype(int).tolist(), strict=True)
+        phases[phase] = {"bins": list(bins), "ece": told.ece}
     return {"model": table.models[k], **phases}
-
-
-def _bins(expected: FloatArray, observed: FloatArray) -> dict[str, Any]:
-    """Tenths of the answers by expected quality, and the expected calibration error over them."""
-    parts = np.array_split(np.argsort(expected, kind="stable"), min(_BINS, expected.size))
-    bins = [(float(expected[part].mean()), float(observed[part].mean()), len(part)) for part in parts]
-    error = sum(abs(one - other) * size for one, other, size in bins) / expected.size
-    return {"bins": bins, "ece": error}
 
 
 def _agreement(certificate: Certificate | None) -> str:
