@@ -612,11 +612,15 @@ def test_a_check_that_fails_while_collecting_is_asked_again_by_the_next_run() ->
             raise ConnectionError("come back later")
         return reliable(prompt)
 
+    options: dict[str, Any] = {"check": ASKED, "prices": PRICES}
     with Store(":memory:") as store:
-        first = collect({**models, "medium": medium}, sums.prompts, store, check=ASKED, concurrency=1)
+        first = collect({**models, "medium": medium}, sums.prompts, store, concurrency=1, **options)
         assert first.failed == {"small": 3}
-        second = collect({**models, "medium": medium}, sums.prompts, store, check=ASKED)
+        assert store.failures() == {"small": {"ConnectionError": 3}}
+        second = collect({**models, "medium": medium}, sums.prompts, store, **options)
     assert second.calls == 3
+    answers_lost = first.spent + second.spent - second.table.cost.sum()
+    assert answers_lost == pytest.approx(3 * second.table.alone[:, 0].mean(), rel=0.2)  # they were paid for
     assert all(row[0].check is not None for row in second.table.answers)
 
 

@@ -46,7 +46,8 @@ def with_checks(
 ) -> dict[str, Ask]:
     """The models, each answer of those that ``check`` names being checked before it is returned.
 
-    A call of the check that fails is the failure of the whole, so that it is made again and not missing for good.
+    A call of the check that fails is the failure of the whole, a :class:`CheckError`, so that it is made again and
+    not missing for good.
 
     Args:
         models: the models by name.
@@ -63,6 +64,14 @@ def with_checks(
     return found
 
 
+class CheckError(Exception):
+    """A call of a check failed; the cause says how. ``paid`` is the answer, with the calls that were made before."""
+
+    def __init__(self, paid: Answer) -> None:
+        super().__init__("a call that checks an answer failed")
+        self.paid = paid
+
+
 @dataclass(frozen=True)
 class _Checked:
     name: str
@@ -74,14 +83,22 @@ class _Checked:
         answer = asked(self.model, prompt)
         checking = self._checking(prompt, answer)
         while (call := checking.call) is not None:
-            checking.take(asked(self.checkers[call.model], _sent(call, prompt)))
+            try:
+                reply = asked(self.checkers[call.model], _sent(call, prompt))
+            except Exception as error:
+                raise CheckError(checking.checked) from error
+            checking.take(reply)
         return checking.checked
 
     async def aask(self, prompt: Prompt) -> Answer:
         answer = await aasked(self.model, prompt)
         checking = self._checking(prompt, answer)
         while (call := checking.call) is not None:
-            checking.take(await aasked(self.checkers[call.model], _sent(call, prompt)))
+            try:
+                reply = await aasked(self.checkers[call.model], _sent(call, prompt))
+            except Exception as error:
+                raise CheckError(checking.checked) from error
+            checking.take(reply)
         return checking.checked
 
     def _checking(self, prompt: Prompt, answer: Answer) -> Checking:

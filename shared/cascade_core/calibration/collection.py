@@ -22,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
-from cascade_core.calibration.asking import Ask, aasked, asked, is_async, with_checks
+from cascade_core.calibration.asking import Ask, CheckError, aasked, asked, is_async, with_checks
 from cascade_core.calibration.prompts import Prompt, checked_prompts
 from cascade_core.calibration.store import (
     Store,
@@ -429,10 +429,14 @@ class _Run:
             except CalibrationError:
                 raise  # the store's: without it there is no point in going on
             except Exception as error:
+                cause: BaseException = error
+                if isinstance(error, CheckError):
+                    self.spent += job.cost(prompt, job.priced(error.paid)) or 0.0
+                    cause = error.__cause__ or error
                 job.failed += 1
                 job.failed_in_a_row += 1
-                job.last_error = error
-                self.store.fail(prompt.key, job.model, error, parameters=job.parameters)
+                job.last_error = cause
+                self.store.fail(prompt.key, job.model, cause, parameters=job.parameters)
                 if job.failed_in_a_row >= self.max_failures:
                     self.dead = job
             else:
