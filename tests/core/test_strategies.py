@@ -287,6 +287,21 @@ def test_a_sweep_of_the_knob_is_the_same_as_one_value_at_a_time(strategy: Strate
     np.testing.assert_array_equal(together, np.concatenate(apart))
 
 
+def test_every_step_of_a_cascade_may_have_its_own_threshold() -> None:
+    strategy = ThresholdCascade(threshold=0.6, step_offsets=(0.2, -0.1))  # 0.8 after the first call, then 0.5
+    belief = Belief.independent(np.array([[0.7, 0.4, 0.9, 0.9]]), np.zeros((1, 4)))
+    costs = np.ones((1, 4))
+    chosen = []
+    for calls in (1, 2, 3):
+        ran = np.arange(4)[None, :] < calls
+        hand = replace(belief, mean=np.where(ran, belief.mean, 0.0))
+        chosen += strategy.next_model(hand, costs, ran).tolist()
+    assert chosen == [1, STOP, STOP]
+    lower = replace(strategy, step_offsets=(0.2, 0.15, -0.1))
+    ran = np.array([[True, True, False, False]])
+    assert lower.next_model(belief, costs, ran).tolist() == [2]
+
+
 def test_factors_price_later_calls() -> None:
     belief = Belief.independent(np.array([[0.5, 0.55]]), np.array([[0.0, 0.3]]))
     costs, ran = np.array([[0.1, 0.1]]), np.array([[True, False]])

@@ -11,13 +11,12 @@ import numpy as np
 
 from cascade_core.belief import FloatArray
 from cascade_core.estimation.text import FORM, Reading
-from cascade_core.estimation.uncalibrated import refuses
+from cascade_core.estimation.uncalibrated import cut_off, refuses
 from cascade_core.values import Answer
 
 FIGURES = 14 + FORM
 """Number of figures about an answer, see :func:`figures`."""
 
-_CUT_OFF = frozenset({"length", "max_tokens", "content_filter"})
 _HEDGE = re.compile(
     r"\b(?:not sure|unsure|uncertain|i think|maybe|perhaps|probably|it seems|cannot determine|can't determine|"
     r"not enough information|however|assum\w+|approximately|unclear|ambiguous)\b",
@@ -42,7 +41,7 @@ def figures(answer: Answer, reading: Reading) -> FloatArray:
         margins, entropies = _alternatives(answer.top_logprobs)
         if margins.size:
             row[6], row[7], row[8], row[9] = margins[0], margins.mean(), margins.min(), entropies.mean()
-    row[10] = answer.finish_reason in _CUT_OFF
+    row[10] = cut_off(answer)
     row[11] = refuses(answer.text)
     row[12] = answer.parse_error
     row[13] = min(len(_HEDGE.findall(answer.text[:4096])), 5)

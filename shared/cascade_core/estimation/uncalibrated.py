@@ -13,8 +13,8 @@ from cascade_core.belief import Belief, FloatArray
 from cascade_core.estimation._base import Estimator, Evidence
 from cascade_core.values import Answer, Price, Query, Usage
 
-_CHARS_PER_TOKEN = 4.0
 _OUTPUT_TOKENS = 200
+_CUT_OFF = frozenset({"length", "max_tokens", "content_filter"})
 _REFUSAL = re.compile(
     r"^\W*(i('m| am) (sorry|unable|not able)|sorry, |i (can(no|')t|do not know|don't know)|as an ai\b)",
     re.IGNORECASE,
@@ -31,13 +31,18 @@ def refuses(text: str) -> bool:
     return _REFUSAL.match(text) is not None
 
 
+def cut_off(answer: Answer) -> bool:
+    """Whether an answer was ended before its model was done, as its finish reason says."""
+    return answer.finish_reason in _CUT_OFF
+
+
 def confidence(answer: Answer) -> float:
     """How sure of itself an answer looks, in [0, 1].
 
     What a check of it came to; else the geometric mean of its token probabilities where the provider returns them,
     else 1; and 0 for an answer that is cut off, filtered or a refusal.
     """
-    if answer.finish_reason in ("length", "max_tokens", "content_filter") or refuses(answer.text):
+    if cut_off(answer) or refuses(answer.text):
         return 0.0
     if answer.check is not None:
         return answer.check
@@ -70,7 +75,8 @@ class Uncalibrated(Estimator):
     def _costs_of(self, query: Query) -> FloatArray:
         if not self._priced:
             return self._by_rank
-        usage = Usage(input_tokens=int(query.sent_chars / _CHARS_PER_TOKEN) + 1, output_tokens=_OUTPUT_TOKENS)
+        sent = Usage.estimated(query.sent_chars, "").input_tokens
+        usage = Usage(input_tokens=sent, output_tokens=_OUTPUT_TOKENS)
         return np.array([[price.dollars(usage) for price in self.prices if price is not None]])
 
     def to_dict(self) -> dict[str, Any]:
