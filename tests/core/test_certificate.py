@@ -59,6 +59,17 @@ def test_a_ratio_to_a_constant_is_the_mean():
     assert high == pytest.approx(upper_mean(values, 0.95, worst=1.0), rel=1e-9)
 
 
+def test_a_ratio_is_bounded_where_one_is_right_only_when_the_other_is_wrong():
+    """Against the weighted sums themselves, drawn: the worst pair is among them."""
+    values, reference = np.r_[np.zeros(7), np.ones(5)], np.r_[np.ones(7), np.zeros(5)]
+    weights = np.random.default_rng(0).gamma(1, size=(200_000, 13))
+    for bound, worst, level in ((lower_ratio, (0.0, 1.0), 0.05), (upper_ratio, (1.0, 0.0), 0.95)):
+        drawn = (weights @ np.r_[values, worst[0]]) / (weights @ np.r_[reference, worst[1]])
+        assert bound(values, reference, 0.95, worst=worst) == pytest.approx(
+            np.quantile(drawn, level), rel=0.02
+        )
+
+
 def test_pairing_makes_a_ratio_sharp():
     draw = np.random.default_rng(0)
     reference = draw.binomial(1, 0.7, 300).astype(float)
