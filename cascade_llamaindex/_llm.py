@@ -29,7 +29,7 @@ from llama_index_instrumentation import get_dispatcher
 from pydantic import BaseModel, Field, InstanceOf, PlainSerializer, PrivateAttr, SerializeAsAny
 
 from cascade_core.default_policy import Prices, policy_for
-from cascade_core.errors import ConfigurationError
+from cascade_core.errors import ConfigurationError, PolicyError
 from cascade_core.health import Health
 from cascade_core.policy import Policy
 from cascade_llamaindex._answer import text_of
@@ -149,7 +149,13 @@ class CascadeLLM(FunctionCallingLLM):
         members = {name: llm.model_copy(update=bare) for name, llm in self.llms.items()}
         copy = self.model_copy(update={**bare, "llms": members})
         copy._callbacks = SharedCallbacks(members)
-        return super(CascadeLLM, copy).__getstate__()
+        state = super(CascadeLLM, copy).__getstate__()
+        if "policy" not in state["__dict__"]:  # taken off in silence, and it would come back uncalibrated
+            raise PolicyError(
+                "the policy cannot be pickled, as the embedding or estimator of yours that it is connected to cannot "
+                "be: connect one that can, such as a function of a module's"
+            )
+        return state
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         """The members' names and the strategy; a member's own representation may hold its key."""

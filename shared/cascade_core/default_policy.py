@@ -30,7 +30,8 @@ def policy_for(
 
     Raises:
         ConfigurationError: the policy is of another type, or prices are given beside it.
-        PolicyError: the file cannot be used, or the policy was made for other models.
+        PolicyError: the file cannot be used, or the policy was made for other models, or with an embedding that it is
+            not connected to.
     """
     names = tuple(names)
     if policy is None:
@@ -49,12 +50,13 @@ def policy_for(
     if prices is not None:
         raise ConfigurationError("prices are part of the policy: leave them out, or hand over no policy")
     if isinstance(policy, (str, os.PathLike)):
-        return Policy.load(policy, models=names)
+        policy = Policy.load(policy, models=names)
     if not isinstance(policy, Policy):
         raise ConfigurationError(
             f"policy is of type {type(policy).__name__}: expected a Policy, the path of one saved, or nothing"
         )
     policy.check_models(names)
+    policy.estimator.check_connected()
     return policy
 
 

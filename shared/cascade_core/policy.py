@@ -137,6 +137,10 @@ class Policy:
             check=check,
         )
 
+    def __deepcopy__(self, memo: object) -> Policy:
+        """The same: a policy never changes, and what it is connected to may not be copyable."""
+        return self
+
     @cached_property
     def names(self) -> tuple[str, ...]:
         """The models' names, in order."""

@@ -226,7 +226,7 @@ def test_a_policy_keeps_the_threshold_and_needs_its_embedding(embedding: Counted
     assert policy.estimator.post.key == MEANING
     policy.save(tmp_path / "policy.json")
     loaded = Policy.load(tmp_path / "policy.json")
-    with pytest.raises(PolicyError, match=r"policy\.connect\(embedding="):
+    with pytest.raises(PolicyError, match=r"connect\(embedding="):
         loaded.start("What am I?")
     connected = loaded.connect(embedding=embedding)
     assert connected.to_json() == policy.to_json()

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from langchain_core.callbacks import UsageMetadataCallbackHandler
+from langchain_core.embeddings import DeterministicFakeEmbedding
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.rate_limiters import InMemoryRateLimiter
 
-from cascade_core import CalibrationError, ConfigurationError, Policy, Usage
+from cascade_core import CalibrationError, ConfigurationError, Policy, PolicyError, Usage
 from cascade_core.calibration import Judge, RelativeQuality
 from cascade_langchain import ChatCascade, RunnableCascade, acalibrate, ask_with, calibrate
 from tests.langchain.support import PRICES, Scripted, chat
@@ -224,6 +226,20 @@ def test_time_that_has_a_price_is_in_the_cost_and_not_in_the_bill(models: list[A
     for call in record["calls"]:
         assert call["cost"] == pytest.approx(call["billed"] + call["latency"])
         assert call["billed"] == pytest.approx(PRICES[call["model"]].dollars(Usage(**call["usage"])))
+
+
+def test_an_embedding_goes_with_the_policy_or_is_asked_for_at_construction(
+    models: list[Any], tmp_path: Path
+) -> None:
+    embedding = DeterministicFakeEmbedding(size=8)
+    found = calibrate(models, PROMPTS, "exact", TARGET, tmp_path / "s.sqlite", embedding=embedding, **OPTIONS)
+    found.policy.save(tmp_path / "policy.json")
+    with pytest.raises(PolicyError, match=r"your own embedding.*connect\(embedding=...\)"):
+        ChatCascade(models, policy=tmp_path / "policy.json")
+    loaded = Policy.load(tmp_path / "policy.json").connect(embedding=embedding)
+    for policy in (found.policy, loaded, copy.deepcopy(loaded)):
+        answer = ChatCascade(models, policy=policy).invoke("hard question 3")
+        assert answer.response_metadata["cascade"]["calibrated"] is True
 
 
 def test_a_model_judges(models: list[Any], tmp_path: Path) -> None:

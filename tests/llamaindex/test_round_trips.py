@@ -19,12 +19,14 @@ from llama_index.core.ingestion import IngestionPipeline
 from llama_index.core.llms import ChatMessage, MockLLM
 from llama_index.core.node_parser import SentenceSplitter
 
-from cascade_core import ConfigurationError
-from cascade_llamaindex import CascadeLLM
-from tests.llamaindex.conftest import SECRET, UNSURE, CascadeOf, uncalibrated
+from cascade_core import ConfigurationError, Policy, PolicyError, Price
+from cascade_core.calibration import Savings
+from cascade_llamaindex import CascadeLLM, calibrate
+from tests.llamaindex.conftest import SECRET, UNSURE, BagOfWords, CascadeOf, uncalibrated
 from tests.support.openai_server import OpenAIServer
 
 MESSAGES = [ChatMessage("What colour is the sky?")]
+PRICES = {"small": Price(input=1, output=2), "large": Price(input=10, output=20)}
 
 WAYS = {
     "to_dict and from_dict": lambda llm: CascadeLLM.from_dict(llm.to_dict()),
@@ -58,6 +60,46 @@ def test_a_composite_comes_back_whole(
     response = back.chat(MESSAGES)
     assert response.message.content == "Blue."
     assert back.to_dict() == llm.to_dict()
+
+
+@pytest.fixture
+def connected(openai_server: OpenAIServer, cascade: CascadeOf, tmp_path: Path) -> CascadeLLM:
+    """A composite whose policy was fitted with an embedding of LlamaIndex's."""
+    openai_server.models = {"small": "4", "large": "four"}
+    prompts = [{"text": f"{n}+{n}?", "reference": "4" if n % 2 else "four"} for n in range(40)]
+    options: dict[str, Any] = {"embedding": BagOfWords(), "strategy": "routing", "prices": PRICES}
+    found = calibrate(cascade(), prompts, "exact", Savings(0.3), tmp_path / "s.sqlite", **options)
+    return cascade(policy=found.policy)
+
+
+@pytest.mark.parametrize("way", ["pickle", "deepcopy", "copy", "model_copy"])
+def test_the_embedding_of_its_policy_goes_with_it(connected: CascadeLLM, way: str) -> None:
+    back = WAYS[way](connected)
+    assert back.policy.to_json() == connected.policy.to_json()
+    assert back.chat(MESSAGES).additional_kwargs["cascade"]["calibrated"] is True
+
+
+def test_or_is_asked_for_when_it_is_made_anew_and_not_at_its_first_query(
+    connected: CascadeLLM, tmp_path: Path
+) -> None:
+    connected.policy.save(tmp_path / "policy.json")
+    stored = connected.to_dict()
+    for make in (
+        lambda: CascadeLLM.from_dict(stored),
+        lambda: CascadeLLM(connected.llms, tmp_path / "policy.json"),
+    ):
+        with pytest.raises(PolicyError, match=r"your own embedding.*connect\(embedding=...\)"):
+            make()
+    policy = Policy.load(tmp_path / "policy.json").connect(embedding=BagOfWords())
+    for back in (CascadeLLM.from_dict(stored, policy=policy), CascadeLLM(connected.llms, policy)):
+        assert back.chat(MESSAGES).additional_kwargs["cascade"]["calibrated"] is True
+
+
+def test_a_policy_that_cannot_be_pickled_is_not_left_behind_in_silence(connected: CascadeLLM) -> None:
+    size = len(BagOfWords().get_text_embedding("?"))
+    connected.policy = connected.policy.connect(embedding=lambda texts: [[1.0] * size for _ in texts])
+    with pytest.raises(PolicyError, match="cannot be pickled"):
+        pickle.dumps(connected)
 
 
 def test_a_copys_failures_are_its_own(openai_server: OpenAIServer, cascade: CascadeOf) -> None:

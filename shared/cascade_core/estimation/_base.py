@@ -51,6 +51,13 @@ class Estimator(ABC):
         """Whether its beliefs hear which answers agree."""
         return False
 
+    def check_connected(self) -> None:  # noqa: B027 - most have nothing to connect
+        """Check that it has all parts that no file can hold.
+
+        Raises:
+            PolicyError: naming the one that is missing.
+        """
+
     @abstractmethod
     def start(self, query: Query) -> Evidence:
         """Evidence about a query before any model has run."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -40,14 +41,18 @@ def as_embed(embedding: object) -> Embed:
     for method in ("embed_documents", "get_text_embedding_batch", "embed", "encode"):
         found = getattr(embedding, method, None)
         if callable(found) and not isinstance(embedding, str):  # text, too, has a method "encode"
-            embed: Embed = found
-            return embed
+            return partial(_embedded, embedding, method)
     if callable(embedding):
         return embedding
     raise ConfigurationError(
         f"embedding is of type {type(embedding).__name__}: expected a LangChain Embeddings, a LlamaIndex "
         "BaseEmbedding, or a function from a list of texts to one vector each"
     )
+
+
+def _embedded(embedding: object, method: str, texts: list[str]) -> Any:
+    """What the object's method returns; found by its name, so that a policy can be pickled if the object can."""
+    return getattr(embedding, method)(texts)
 
 
 def embed_texts(embed: Embed, texts: Sequence[str], size: int | None = None) -> FloatArray:

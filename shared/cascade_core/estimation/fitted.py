@@ -217,6 +217,15 @@ class FittedEstimator(Estimator):
             own=self.own if own is None else own,
         )
 
+    def check_connected(self) -> None:
+        """Check that the user's embedding and own estimator are there, if it was fitted with them."""
+        if (self.uses_embedding and self.embed is None) or (self.uses_own and self.own is None):
+            part = "embedding" if self.embed is None and self.uses_embedding else "own"
+            raise PolicyError(
+                f"this policy was fitted with your own {'embedding' if part == 'embedding' else 'estimator'}, "
+                f"which no file can hold: hand it over, as in Policy.load(path).connect({part}=...)"
+            )
+
     def start(self, query: Query) -> Evidence:
         """Evidence about a query before any model has run.
 
@@ -292,12 +301,7 @@ class FittedEstimator(Estimator):
 
     def ahead(self, queries: Sequence[Query]) -> tuple[FloatArray, FloatArray]:
         """Ex-ante log odds and drifts of cost, ``(N, K)`` each."""
-        if (self.uses_embedding and self.embed is None) or (self.uses_own and self.own is None):
-            part = "embedding" if self.embed is None and self.uses_embedding else "own"
-            raise PolicyError(
-                f"this policy was fitted with your own {'embedding' if part == 'embedding' else 'estimator'}, "
-                f"which no file can hold: hand it over with policy.connect({part}=...)"
-            )
+        self.check_connected()
         vectors = None
         if self.embed is not None and self.uses_embedding:
             size = self.ante.encoder.embedding_size
