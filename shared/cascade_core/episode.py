@@ -132,7 +132,7 @@ class Episode:
             cost = float(self._costs[0, model])  # the provider did not say: book what was expected
         self._spent += cost or 0.0
         quality = None
-        usable = released or not (answer.parse_error or (not answer.text.strip() and not answer.tool_calls))
+        usable = released or answer.usable
         if usable:
             self._usable[0, model] = True
             self._answered.append(model)

@@ -133,6 +133,11 @@ class Answer(_Value):
     check_calls: tuple[CheckCall, ...] = ()
 
     @property
+    def usable(self) -> bool:
+        """Whether it can be returned: it could be parsed, and holds a text or a tool call."""
+        return not self.parse_error and bool(self.text.strip() or self.tool_calls)
+
+    @property
     def check_dollars(self) -> float:
         """US dollars that checking the answer cost."""
         return sum(call.cost or 0.0 for call in self.check_calls)

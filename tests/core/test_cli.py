@@ -447,6 +447,23 @@ def test_explain_follows_a_decision_to_its_end(tour):
     assert "→ return the answer of" in shown
 
 
+def test_explain_learns_nothing_from_an_answer_that_could_not_be_used(tour, tmp_path):
+    folder, _ = tour
+    table = AnswerTable.read(folder / "answers.jsonl")
+    key = table.queries[0].key
+    first = said("explain", folder / "policy.json", key, "--table", folder / "answers.jsonl")["steps"][0]
+    broken = [
+        row | {"parse_error": row["model"] == first["model"]}
+        for row in table.to_rows()
+        if row["query_id"] == key
+    ]
+    file = tmp_path / "broken.jsonl"
+    file.write_text("\n".join(map(json.dumps, broken)))
+    steps = said("explain", folder / "policy.json", key, "--table", file)["steps"]
+    assert steps[1]["believed"] == first["believed"]
+    assert steps[1]["model"] != first["model"]
+
+
 def test_explain_without_answers_tells_the_first_step(tour):
     folder, _ = tour
     result = said("explain", folder / "policy.json", "Ada sells 3 apples and 4 pears.")

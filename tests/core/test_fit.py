@@ -194,6 +194,8 @@ def test_fewer_than_thirty_complete_queries_are_an_error() -> None:
     table.quality[:10, 1] = np.nan
     with pytest.raises(CalibrationError, match="25 of 35 queries"):
         fitted(table, Savings(0.3))
+    with pytest.raises(CalibrationError, match=r"a holdout of 0.9 leaves 4 of 40 queries to fit to"):
+        fitted(sums(40), Savings(0.3), holdout=0.9)
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0])

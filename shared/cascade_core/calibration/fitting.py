@@ -18,6 +18,7 @@ from cascade_core.calibration.targets import Budget, Quality, RelativeQuality, S
 from cascade_core.checks import SelfConsistency, Verification
 from cascade_core.errors import CalibrationError, ConfigurationError, InfeasibleTargetError, PolicyError
 from cascade_core.estimation.fitted import FittedEstimator
+from cascade_core.estimation.fitting import FEWEST as FEWEST_FITTED
 from cascade_core.estimation.fitting import fit_estimator
 from cascade_core.estimation.joining import add_model
 from cascade_core.estimation.joint import SignalEstimates
@@ -205,6 +206,11 @@ def _fit(
     shuffled = np.random.default_rng(seed).permutation(complete)
     cut = max(round(holdout * complete.size), 1)
     held_rows, fit_rows = np.sort(shuffled[:cut]), np.sort(shuffled[cut:])
+    if fit_rows.size < FEWEST_FITTED:
+        raise CalibrationError(
+            f"a holdout of {holdout:g} leaves {fit_rows.size} of {complete.size} queries to fit to: hold out less, "
+            f"so that {FEWEST_FITTED} are left, or score more answers"
+        )
     fitted, held_out = ordered.subset(fit_rows), ordered.subset(held_rows)
 
     estimation = fit_estimator(fitted, embedding=embedding, own=own, seed=seed)

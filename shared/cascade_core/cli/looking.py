@@ -311,7 +311,8 @@ def _steps(
         if answer is None:
             raise CalibrationError(f"the table has no answer of {step.model!r} to this query")
         episode.observe(answer)
-        evidence.observe(policy.names.index(step.model), answer)
+        if answer.usable:  # the episode takes any other for a failure
+            evidence.observe(policy.names.index(step.model), answer)
 
 
 _REASONS = {
