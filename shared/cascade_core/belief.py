@@ -49,7 +49,7 @@ class Belief:
         n, k = self.mean.shape
         if self.step.shape != (n, k, k):
             raise ArrayError(f"step has shape {self.step.shape}, expected (N, K, K) = {(n, k, k)}")
-        squares = np.vdot(self.mean, self.mean) + np.vdot(self.step, self.step)
+        total = np.add.reduce(self.mean, axis=None) + np.add.reduce(self.step, axis=None)
         if self.agree is not None and self.agree_step is not None:
             b = self.agree.shape[1] if self.agree.ndim == 3 else 1
             if self.agree.shape != (n, b, k) or b not in (1, k) or self.agree_step.shape != (n, b, k, k):
@@ -57,8 +57,8 @@ class Belief:
                     f"agree and agree_step have shapes {self.agree.shape} and {self.agree_step.shape}, expected "
                     f"(N, B, K) and (N, B, K, K) with N, K = {n, k} and B = 1 or K"
                 )
-            squares += np.vdot(self.agree, self.agree) + np.vdot(self.agree_step, self.agree_step)
-        if not isfinite(squares):  # one NaN or infinity makes it so
+            total += np.add.reduce(self.agree, axis=None) + np.add.reduce(self.agree_step, axis=None)
+        if not isfinite(total):  # one NaN or infinity makes it so
             raise ArrayError(
                 "mean and step must be finite: replace NaN estimates by the model's average first"
             )
