@@ -28,7 +28,7 @@ from cascade_core.estimation.fitted import (
 from cascade_core.estimation.joint import CrossFitted, JointBelief, SignalEstimates, Signals
 from cascade_core.estimation.neighbours import fit_neighbours, places
 from cascade_core.estimation.own import OwnSignals
-from cascade_core.estimation.regression import fit_logistic, fit_ridge, folds, logistic
+from cascade_core.estimation.regression import fit_logistic, fit_ridge, folds, logistic, moments
 from cascade_core.estimation.text import read
 from cascade_core.strategies import IndexPolicy, LookAhead
 from cascade_core.tuning import choose, trace
@@ -218,7 +218,8 @@ def _fit_post(
         raw.append(np.concatenate([*parts, *further_figures(answer, said, checked)]))
     every = np.full((*shape, raw[0].size), np.nan)
     every[rows, columns] = raw
-    centre, spread = _moments(every)
+    centre, spread = moments(every)
+    spread = np.where(spread > 1e-9, spread, 1e300)  # a figure that does not vary tells nothing
     known = np.where(np.isfinite(lengths), labels, np.nan)
     fitted = fit_logistic(standardised(every, centre, spread), known, fold, offset=ante)
     post[rows, columns] = fitted.out_of_fold[rows, columns]
@@ -234,13 +235,3 @@ def _fit_post(
         checked=checked,
     )
     return model, post, comparison.seen, lengths
-
-
-def _moments(every: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Mean and standard deviation ``(K, F)`` of the figures there are; a figure that does not vary gets spread ∞."""
-    there = np.isfinite(every)
-    count = np.maximum(there.sum(axis=0), 1)
-    filled = np.where(there, every, 0.0)
-    mean = filled.sum(axis=0) / count
-    sd = np.sqrt((np.where(there, every - mean, 0.0) ** 2).sum(axis=0) / count)
-    return mean, np.where(sd > 1e-9, sd, 1e300)

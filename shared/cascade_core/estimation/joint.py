@@ -33,14 +33,15 @@ from numpy.typing import NDArray
 
 from cascade_core.belief import Belief, BoolArray, FloatArray, IntArray
 from cascade_core.errors import ArrayError, CalibrationError
-
-_NODES = 11
-_ITERATIONS = 30
-_RIDGE = 10.0
-"""Pseudo-observations by which a model's slopes are drawn to the mean of all models' slopes."""
-
-_CHI2_1, _CHI2_2 = 3.84, 5.99
-"""95 % points of χ² with one and two degrees of freedom."""
+from cascade_core.estimation.difficulty import (
+    LOG_WEIGHT,
+    NODE,
+    features,
+    fit_agreement,
+    fit_post,
+    fit_response,
+)
+from cascade_core.estimation.regression import logistic, moments
 
 _MOST_COMPARED = 6
 """Most models whose agreement is weighed at once: the patterns of right and wrong double with each."""
@@ -144,10 +145,11 @@ class JointBelief:
         binary = bool(np.isin(quality, (low, high)).all())
         y = (quality - low) / (high - low) if high > low else np.zeros(quality.shape)
 
-        ante_mean, ante_sd = _moments(signals.ante)
-        f = _features(signals.ante, ante_mean, ante_sd)
-        weights, loading, spread = _fit_response(f, y, binary)
-        post_weights, slope, sd = _fit_post(f, y, signals.post)
+        ante_mean, ante_sd = moments(signals.ante)
+        ante_sd = np.where(ante_sd > 1e-12, ante_sd, 1.0)
+        f = features(signals.ante, ante_mean, ante_sd)
+        weights, loading, spread = fit_response(f, y, binary)
+        post_weights, slope, sd = fit_post(f, y, signals.post)
         belief = cls(low, high, binary, ante_mean, ante_sd, weights, loading, spread, post_weights, slope, sd)
         belief = belief._tempered(signals, y)
         if binary and high > low and signals.agree is not None:
@@ -175,7 +177,7 @@ class JointBelief:
     def _parts(self, signals: Signals, ran: BoolArray, first: bool) -> Iterator[tuple[IntArray, Belief]]:
         """Rows and the belief about them, in blocks that fit into memory; ``first``: nothing has run on any query."""
         for rows, compared in self._alike(signals, ran):
-            block = max(1, _BLOCK // (_NODES * ran.shape[1] << compared.size))
+            block = max(1, _BLOCK // (NODE.size * ran.shape[1] << compared.size))
             for start in range(0, rows.size, block):
                 some = rows[start : start + block]
                 yield some, self._condition(signals.take(some), ran[some], compared, first)
@@ -207,7 +209,7 @@ class JointBelief:
         return cls(**data)
 
     def _condition(self, signals: Signals, ran: BoolArray, compared: IntArray, first: bool) -> Belief:
-        f = _features(signals.ante, self.ante_mean, self.ante_sd)
+        f = features(signals.ante, self.ante_mean, self.ante_sd)
         weight, response = self._posterior(f, signals.post, ran, self.echo if compared.size else 1.0)
         if compared.size and signals.agree is not None:
             weight, response = self._weigh_agreement(weight, response, signals.agree, compared)
@@ -247,15 +249,14 @@ class JointBelief:
 
         The post-hoc evidence about binary quality counts to the power of ``heed``.
         """
-        node, log_weight = _nodes()
         centre = np.einsum("nkd,kd->nk", f, self.weights)
-        prior = centre[:, None, :] + self.loading * node[:, None]
+        prior = centre[:, None, :] + self.loading * NODE[:, None]
         residual = post - np.einsum("nkd,kd->nk", f, self.post_weights)
         residual = np.where(ran & np.isfinite(residual), residual, np.nan)
         slope, variance = self.post_slope, self.post_sd**2
         if self.binary:
             evidence = heed * np.nan_to_num((residual - slope / 2) * slope / variance)
-            prior = _logistic(prior)
+            prior = logistic(prior)
             odds = prior * np.exp(np.clip(evidence, -30, 30))[:, None, :]
             likelihood = odds + (1 - prior)
             response = odds / likelihood
@@ -266,7 +267,7 @@ class JointBelief:
             surprise = np.nan_to_num(residual)[:, None, :] * (heard != 0) - heard * prior
             response = prior + heard * self.spread**2 / total * surprise
             log_likelihood = -0.5 * surprise**2 / total
-        log_weight = log_weight + log_likelihood.sum(axis=2)
+        log_weight = LOG_WEIGHT + log_likelihood.sum(axis=2)
         weight = np.exp(log_weight - log_weight.max(axis=1, keepdims=True))
         return weight / weight.sum(axis=1, keepdims=True), response
 
@@ -347,7 +348,7 @@ class JointBelief:
         one another more than the model says."""
         if not self.post_slope.any():
             return self
-        f = _features(signals.ante, self.ante_mean, self.ante_sd)
+        f = features(signals.ante, self.ante_mean, self.ante_sd)
         everything = np.ones(y.shape, dtype=bool)
         candidates = [replace(self, post_sd=self.post_sd / np.sqrt(temper)) for temper in _TEMPERS]
         scores = []
@@ -359,7 +360,7 @@ class JointBelief:
 
     def _with_agreement(self, signals: Signals, y: FloatArray) -> JointBelief:
         """Learn how agreement depends on being right; kept only if it makes the belief better."""
-        agreement = _fit_agreement(signals.agree, y)
+        agreement = fit_agreement(signals.agree, y)
         if agreement is None:
             return self
         candidate = replace(self, agreement=agreement)
@@ -374,7 +375,7 @@ class JointBelief:
 
         The slope, in [0, 1], of the evidence about an answer beside the log odds from its agreement with another.
         """
-        f = _features(signals.ante, self.ante_mean, self.ante_sd)
+        f = features(signals.ante, self.ante_mean, self.ante_sd)
         residual = signals.post - np.einsum("nkd,kd->nk", f, self.post_weights)
         evidence = np.nan_to_num((residual - self.post_slope / 2) * self.post_slope / self.post_sd**2)
         deaf = replace(self, post_slope=np.zeros_like(self.post_slope))
@@ -401,129 +402,9 @@ def _brier(mean: FloatArray, y: FloatArray) -> float:
     return float(((mean - y) ** 2).mean())
 
 
-def _logistic(x: FloatArray) -> FloatArray:
-    p: FloatArray = np.asarray(1 / (1 + np.exp(-np.clip(x, -30, 30))))
-    return p
-
-
-def _nodes() -> tuple[FloatArray, FloatArray]:
-    """Gauss-Hermite nodes of N(0, 1) and the logarithm of their weights, ``(G,)`` each."""
-    return _NODE, _LOG_WEIGHT
-
-
-_NODE, _weight = np.polynomial.hermite_e.hermegauss(_NODES)
-_LOG_WEIGHT = np.log(_weight / _weight.sum())
-
-
 def _patterns(models: int) -> IntArray:
     """``(2**models, models)`` of 0 and 1."""
     return (np.arange(1 << models)[:, None] >> np.arange(models)) & 1
-
-
-def _moments(x: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Mean and standard deviation of each column, of what is there; 0 and 1 for an empty or constant one."""
-    there = np.isfinite(x)
-    count = np.maximum(there.sum(axis=0), 1)
-    mean = np.where(there, x, 0.0).sum(axis=0) / count
-    variance = (np.where(there, x - mean, 0.0) ** 2).sum(axis=0) / count
-    sd = np.sqrt(variance)
-    return mean, np.where(sd > 1e-12, sd, 1.0)
-
-
-def _features(ante: FloatArray, mean: FloatArray, sd: FloatArray) -> FloatArray:
-    """``(N, K, 3)`` f(x): 1, own signal, mean signal; a missing signal counts as its average."""
-    z = (ante - mean) / sd
-    z = np.clip(np.where(np.isfinite(z), z, 0.0), -10, 10)
-    return np.stack([np.ones_like(z), z, np.broadcast_to(z.mean(axis=1, keepdims=True), z.shape)], axis=2)
-
-
-def _fit_response(f: FloatArray, y: FloatArray, binary: bool) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """w ``(K, 3)``, β ``(K,)`` and τ ``(K,)`` by EM over θ, slopes drawn to their mean over the models."""
-    queries, models, size = f.shape
-    node, log_weight = _nodes()
-    start = (y.sum(axis=0) + 0.5) / (queries + 1)
-    centre0 = np.log(start / (1 - start)) if binary else y.mean(axis=0)
-    spread = np.zeros(models) if binary else np.maximum(y.std(axis=0), 1e-3)
-    w = np.zeros((models, size + 1))  # the last column is β
-    w[:, 0] = centre0
-    w[:, -1] = 0.7 if binary else 0.5 * spread
-    information = np.zeros((models, size + 1, size + 1))
-    for _ in range(_ITERATIONS):
-        eta = np.einsum("nkd,kd->nk", f, w[:, :-1])[:, None, :] + w[:, -1] * node[:, None]
-        if binary:
-            p = _logistic(eta)
-            log_likelihood = np.where(y[:, None, :] > 0.5, np.log(p), np.log1p(-p)).sum(axis=2)
-            error, curvature = y[:, None, :] - p, p * (1 - p)
-        else:
-            error = y[:, None, :] - eta
-            log_likelihood = (-0.5 * (error / spread) ** 2).sum(axis=2)
-            curvature = np.broadcast_to(1 / spread**2, error.shape)
-        share = np.exp(log_likelihood + log_weight - (log_likelihood + log_weight).max(axis=1, keepdims=True))
-        share /= share.sum(axis=1, keepdims=True)
-        if not binary:
-            moment = np.einsum("ng,ngk->k", share, error**2) / queries
-            error = error / spread**2
-            spread = np.sqrt(np.maximum(moment, 1e-6))
-        pull = np.full(size + 1, _RIDGE if binary else _RIDGE / float(np.mean(spread**2)) * 0.25)
-        pull[0], pull[-1] = 1.0, 1.0
-        target = np.broadcast_to(w.mean(axis=0), w.shape).copy()
-        target[:, 0] = centre0
-        for k in range(models):
-            e, h, fk = error[:, :, k] * share, curvature[:, :, k] * share, f[:, k]
-            gradient = np.append(fk.T @ e.sum(axis=1), (e @ node).sum())
-            hessian = np.empty((size + 1, size + 1))
-            hessian[:-1, :-1] = fk.T @ (fk * h.sum(axis=1)[:, None])
-            hessian[:-1, -1] = hessian[-1, :-1] = fk.T @ (h @ node)
-            hessian[-1, -1] = (h @ node**2).sum()
-            information[k] = hessian
-            w[k] += np.linalg.solve(hessian + np.diag(pull), gradient - pull * (w[k] - target[k]))
-    for k in range(models):
-        slopes = w[k, 1:-1]
-        w[k, 1:-1] *= _shrinkage(float(slopes @ information[k, 1:-1, 1:-1] @ slopes), _CHI2_2)
-    return w[:, :-1], w[:, -1], spread
-
-
-def _shrinkage(wald: float, critical: float) -> float:
-    """Positive-part James-Stein factor of slopes with this Wald statistic."""
-    return max(0.0, 1 - critical / wald) if wald > 0 else 0.0
-
-
-def _fit_post(f: FloatArray, y: FloatArray, post: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """c ``(K, 3)``, b ``(K,)`` and √v ``(K,)`` by ridge regression of each post-hoc signal on f(x) and quality."""
-    models = y.shape[1]
-    weights, slope, sd = np.zeros((models, f.shape[2])), np.zeros(models), np.ones(models)
-    for k in range(models):
-        there = np.isfinite(post[:, k])
-        design = np.column_stack([f[there, k], y[there, k]])
-        signal = post[there, k]
-        if there.sum() <= design.shape[1] + 1 or not y[there, k].std() > 0:
-            continue
-        gram = design.T @ design + np.diag([0.0, _RIDGE, _RIDGE, 0.0])
-        solution = np.linalg.solve(gram, design.T @ signal)
-        variance = ((signal - design @ solution) ** 2).sum() / (there.sum() - design.shape[1])
-        variance = max(float(variance), 1e-6 * float(signal.var()), 1e-12)
-        wald = solution[-1] ** 2 / (variance * np.linalg.inv(gram)[-1, -1])
-        shrink = _shrinkage(float(wald), _CHI2_1)
-        weights[k], slope[k], sd[k] = solution[:-1], solution[-1] * shrink, np.sqrt(variance)
-        weights[k, 0] += solution[-1] * (1 - shrink) * y[there, k].mean()
-    return weights, slope, sd
-
-
-def _fit_agreement(agree: NDArray[np.int8] | None, y: FloatArray) -> FloatArray | None:
-    """``(K, K, 2, 2)`` P(agree | q_i, q_j): each pair's counts, smoothed by ten queries at the rate of all pairs."""
-    if agree is None or not (agree >= 0).any():
-        return None
-    models = y.shape[1]
-    off_diagonal = ~np.eye(models, dtype=bool)
-    one_hot = np.stack([1 - y, y], axis=2)
-    known = (agree >= 0) & off_diagonal
-    total = np.einsum("nij,nia,njb->ijab", known.astype(float), one_hot, one_hot)
-    equal = np.einsum("nij,nia,njb->ijab", ((agree == 1) & known).astype(float), one_hot, one_hot)
-    overall = equal.sum() / max(total.sum(), 1.0)
-    pooled = (equal.sum(axis=(0, 1)) + 10 * overall) / (total.sum(axis=(0, 1)) + 10)
-    rate: FloatArray = np.clip((equal + 10 * pooled) / (total + 10), 0.005, 0.995)
-    rate[total.sum(axis=(2, 3)) == 0] = np.clip(overall, 0.005, 0.995)  # never compared: tells nothing
-    return rate
 
 
 @dataclass(frozen=True, slots=True, eq=False)

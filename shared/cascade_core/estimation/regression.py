@@ -41,6 +41,15 @@ def logistic(x: FloatArray) -> FloatArray:
     return np.asarray(1 / (1 + np.exp(-np.clip(x, -30, 30))))
 
 
+def moments(x: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Mean and standard deviation along the first axis, of what is there; 0 where nothing is."""
+    there = np.isfinite(x)
+    count = np.maximum(there.sum(axis=0), 1)
+    mean = np.where(there, x, 0.0).sum(axis=0) / count
+    sd: FloatArray = np.sqrt((np.where(there, x - mean, 0.0) ** 2).sum(axis=0) / count)
+    return mean, sd
+
+
 @dataclass(frozen=True)
 class Ridge:
     """Linear regression of T targets on D features, with a penalty of its own for each group of targets.
