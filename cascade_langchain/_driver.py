@@ -35,6 +35,7 @@ CALL_EVENT, STOP_EVENT = "cascade_call", "cascade_stop"
 def drive(job: Job, config: RunnableConfig | None, *, stream: bool) -> Iterator[Any]:
     """Run a job. Yields chunks if ``stream``, else nothing; the answer is then ``job.output``."""
     config = ensure_config(config)
+    job.begin()
     manager = job.configured(CallbackManager, config)
     run = manager.on_chain_start(None, job.input, **job.start_arguments(config))
     job.run_id = run.run_id
@@ -80,6 +81,7 @@ def _steps(
 async def adrive(job: Job, config: RunnableConfig | None, *, stream: bool) -> AsyncGenerator[Any, None]:
     """As :func:`drive`."""
     config = ensure_config(config)
+    await asyncio.to_thread(job.begin) if job.waits else job.begin()
     run = await _astarted(job, config)
     try:
         chunks = _asteps(job, run, config, stream=stream)
@@ -134,7 +136,7 @@ async def _asteps(
                 await job.log.close(error, watching.handlers)
             raise
         else:
-            job.answered()
+            await asyncio.to_thread(job.answered) if job.waits else job.answered()
     record = job.finish(step)
     if run.inheritable_handlers:
         await run.get_child().on_custom_event(STOP_EVENT, record.payload(), run_id=run.run_id)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Iterator, Mapping
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
     from langchain_core.runnables import RunnableConfig
 
+    from cascade_core.episode import Episode
     from cascade_core.health import Health
     from cascade_core.policy import Policy
     from cascade_langchain._members import AnyRunnable, Members
@@ -60,6 +62,9 @@ class Job:
     listens: ClassVar[bool] = False
     """Whether the job must be told of the models inside its members, even if nobody else is."""
 
+    episode: Episode
+    """Decides."""
+
     log: ModelLog
     """What it was told of during the last call."""
 
@@ -77,7 +82,8 @@ class Job:
         kwargs: Mapping[str, Any] | None = None,
         scope: BaseChatModel | None = None,
     ) -> None:
-        self.episode = policy.start(query, only=allowed, down=health.down())
+        self._start = partial(policy.start, query, only=allowed, down=health.down())
+        self.waits = policy.estimator.waits
         self.name = name
         self.input = input
         self.kwargs = kwargs or {}
@@ -110,6 +116,10 @@ class Job:
         return output if isinstance(output, BaseMessageChunk) else as_last_chunk(output)
 
     # -- the episode ---------------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Begin the episode. Like ``answered``, this may wait for an embedding: ``waits`` says so."""
+        self.episode = self._start()
 
     def next(self) -> Call | Stop:
         """The next step. The outcome of a call must be told: by ``answered`` or ``fail``."""

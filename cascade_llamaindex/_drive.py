@@ -11,8 +11,10 @@ around all calls, and the cascade's own rate limit.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from cascade_core.values import Call
@@ -48,6 +50,7 @@ def _drive(turn: Turn[Any], *, streaming: bool) -> Any:
     cascade = turn.cascade
     if cascade.rate_limiter is not None:
         cascade.rate_limiter.acquire()
+    turn.begin()
     with cascade.callback_manager.as_trace("chat"):
         while isinstance(step := turn.next(), Call):
             live = streaming and step.final
@@ -68,6 +71,7 @@ async def _adrive(turn: Turn[Any], *, streaming: bool) -> Any:
     cascade = turn.cascade
     if cascade.rate_limiter is not None:
         await cascade.rate_limiter.async_acquire()
+    await asyncio.to_thread(turn.begin) if turn.waits else turn.begin()
     with cascade.callback_manager.as_trace("chat"):
         while isinstance(step := turn.next(), Call):
             live = streaming and step.final
@@ -80,7 +84,8 @@ async def _adrive(turn: Turn[Any], *, streaming: bool) -> Any:
                 continue
             if live and head and shows(head[-1]):
                 return _apass_on(turn, head, result)
-            turn.answered(head[-1] if head else None)
+            answered = partial(turn.answered, head[-1] if head else None)
+            await asyncio.to_thread(answered) if turn.waits else answered()
         return _areplay(turn) if streaming else turn.result()
 
 

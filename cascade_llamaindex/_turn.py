@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
@@ -65,7 +66,8 @@ class Turn(Generic[Result]):
         self._llms = cascade.llms
         self._health = cascade._health
         self._call = call
-        self._episode = cascade.policy.start(query, only=only, down=self._health.down())
+        self._start = partial(cascade.policy.start, query, only=only, down=self._health.down())
+        self.waits = cascade.policy.estimator.waits
         self._span_id = active_span_id.get()
         self._results: dict[str, Any] = {}
         self._errors: dict[str, BaseException] = {}
@@ -75,6 +77,10 @@ class Turn(Generic[Result]):
         self._seconds = 0.0
 
     # -- what a driver does in turn ------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Begin the episode. Like ``answered``, this may wait for an embedding: ``waits`` says so."""
+        self._episode = self._start()
 
     def next(self) -> Call | Stop:
         """The next step.

@@ -183,6 +183,29 @@ def test_an_answer_is_embedded_once_and_only_if_there_is_another(estimator: Fitt
     assert counted.asked == [texts[:2], texts[2:]]
 
 
+def test_an_embedding_that_fails_loses_no_answer(
+    estimator: FittedEstimator, caplog: pytest.LogCaptureFixture
+) -> None:
+    counted = Counted()
+
+    def failing(texts: list[str]) -> np.ndarray:
+        if len(counted.asked) == 1:
+            counted.asked.append(texts)
+            raise ConnectionError("no route to violin")
+        return counted(texts)
+
+    evidence = estimator.connect(embedding=failing).start(Query(text="What am I?"))
+    texts = [phrase.format("violin") for phrase in PHRASES.values()]
+    for model, text in enumerate(texts[:2]):
+        evidence.observe(model, Answer(text=text))
+    before = evidence.belief().mean[0, 0]
+    assert "the embedding failed with ConnectionError" in caplog.text
+    assert "violin" not in caplog.text
+    evidence.observe(2, Answer(text=texts[2]))
+    assert counted.asked[-1] == texts, "all are asked for again when there is another answer"
+    assert evidence.belief().mean[0, 0] > before
+
+
 def test_answers_are_not_embedded_where_nobody_hears_which_agree(estimator: FittedEstimator) -> None:
     counted = Counted()
     deaf = replace(estimator, belief=replace(estimator.belief, agreement=None)).connect(embedding=counted)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
+import pytest
 from pydantic import Field
 
 from cascade_langchain import ChatCascade
 from tests.langchain.support import Scripted, cascading, pair
 from tests.support.openai_server import OpenAIServer, Reply, Request
+from tests.support.waiting import LIMIT_S, Waiting, fitted_with
 
 QUERIES = 2_000
 
@@ -44,6 +47,28 @@ async def test_two_thousand_queries_at_once_each_get_their_own_answer() -> None:
         (4, 4)
     }
     assert model.models["small"].waiting[1] > QUERIES / 2, "they did run at once"
+
+
+@pytest.mark.parametrize("how", ["ainvoke", "astream", "structured"])
+async def test_the_loop_is_free_while_an_embedding_is_waited_for(
+    openai_server: OpenAIServer, how: str
+) -> None:
+    embedding = Waiting()
+    model = ChatCascade(pair(openai_server), policy=fitted_with(embedding))
+    embedding.held = True
+
+    async def ask() -> Any:
+        if how == "astream":
+            return [chunk async for chunk in model.astream("2+2?")]
+        if how == "structured":
+            schema = {"title": "Sum", "description": "A sum.", "type": "object", "properties": {}}
+            return await model.with_structured_output(schema, method="json_mode").ainvoke("json: 2+2?")
+        return await model.ainvoke("2+2?")
+
+    task = asyncio.create_task(ask())
+    assert await asyncio.to_thread(embedding.asked.wait, LIMIT_S)
+    embedding.let_go.set()
+    assert await task is not None
 
 
 def test_batches_from_many_threads_share_nothing(openai_server: OpenAIServer) -> None:

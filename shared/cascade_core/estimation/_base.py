@@ -51,6 +51,11 @@ class Estimator(ABC):
         """Whether its beliefs hear which answers agree."""
         return False
 
+    @property
+    def waits(self) -> bool:
+        """Whether evidence may have to wait for something outside, so that it is no work for an event loop."""
+        return False
+
     def check_connected(self) -> None:  # noqa: B027 - most have nothing to connect
         """Check that it has all parts that no file can hold.
 

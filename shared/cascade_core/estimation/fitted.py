@@ -10,6 +10,7 @@ A query goes through three stages, each fitted on out-of-fold predictions of the
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -32,6 +33,8 @@ from cascade_core.values import Answer, Query
 
 if TYPE_CHECKING:
     from cascade_core.calibration.table import AnswerTable
+
+_log = logging.getLogger("cascade_core")
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,6 +191,11 @@ class FittedEstimator(Estimator):
     def uses_embedding(self) -> bool:
         """Whether it must be given the embedding it was fitted with."""
         return self.ante.encoder.embedding_size > 0
+
+    @property
+    def waits(self) -> bool:
+        """Whether it asks the user's embedding or own estimator, which may be a service."""
+        return self.uses_embedding or self.uses_own
 
     @property
     def compares(self) -> bool:
@@ -377,7 +385,11 @@ class _Gathered(Evidence):
         if len(self._keys) + len(self._unread) < 2:
             return
         size = self._estimator.ante.encoder.embedding_size
-        keys = keys_of(list(self._unread.values()), post.key, self._estimator.embed, size)
+        try:
+            keys = keys_of(list(self._unread.values()), post.key, self._estimator.embed, size)
+        except Exception as error:  # of the embedding: the answers are there and must not be lost by it
+            _log.warning("answers are not compared: the embedding failed with %s", type(error).__name__)
+            return
         for model, key in zip(self._unread, keys, strict=True):
             for other, known in self._keys.items():
                 seen[0, model, other] = seen[0, other, model] = agree(key, known, post.threshold)
