@@ -158,22 +158,14 @@ async def acalibrate(
     **options: Any,
 ) -> Calibration:
     """:func:`calibrate` for a running event loop."""
-    check_price_of_time(usd_per_second, unit)
     scoring = as_scorer(scorer)
     queries = checked_prompts(prompts)
+    _check_amounts(len(queries), target, unit, usd_per_second)
     own = {model: price for model, price in (prices or {}).items() if price is not None}
     known = prices_of(models, own)
     check_request(tuple(models), target, **options)
-    if len(queries) < FEWEST:
-        raise CalibrationError(
-            f"{len(queries)} different prompts: at least {FEWEST} are needed, and some hundred make a good policy"
-        )
     check_scorer(scoring, models, queries)
     check_confidence(confidence)
-    if unit not in ("usd", "seconds"):
-        raise ConfigurationError(f"unit is {unit!r}: expected 'usd' or 'seconds'")
-    if isinstance(target, Quality) and target.quality > 1:
-        raise ConfigurationError(f"a quality of {target.quality:g}: scores are from 0 to 1, 0.9 is 90 %")
     opened = store if isinstance(store, Store) else Store(store)
     try:
         if unit == "usd":
@@ -273,6 +265,19 @@ def calibrate_table(
         },
     )
     return Calibration(policy, certificate, fitted, table, remarks or {})
+
+
+def _check_amounts(prompts: int, target: Target, unit: str, usd_per_second: float) -> None:
+    """Refuse numbers that would come to nothing once all is paid for."""
+    if prompts < FEWEST:
+        raise CalibrationError(
+            f"{prompts} different prompts: at least {FEWEST} are needed, and some hundred make a good policy"
+        )
+    if isinstance(target, Quality) and target.quality > 1:
+        raise ConfigurationError(f"a quality of {target.quality:g}: scores are from 0 to 1, 0.9 is 90 %")
+    if unit not in ("usd", "seconds"):
+        raise ConfigurationError(f"unit is {unit!r}: expected 'usd' or 'seconds'")
+    check_price_of_time(usd_per_second, unit)
 
 
 def _check_priced(planned: Plan) -> None:

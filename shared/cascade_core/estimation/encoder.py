@@ -142,11 +142,6 @@ class Encoder:
             embedding_size=embedding_size,
         )
 
-    @property
-    def dense_size(self) -> int:
-        """E, the number of dense features."""
-        return _WAVES + len(self.own) + self.embedding_size
-
     def encode(
         self, query: Query, embedding: FloatArray | None = None, reading: Reading | None = None
     ) -> Encoded:

@@ -33,7 +33,7 @@ class Reliability:
     auroc: float
 
 
-def reliability(estimate: FloatArray, quality: FloatArray, bins: int = _BINS) -> Reliability:
+def reliability(estimate: FloatArray, quality: FloatArray) -> Reliability:
     """Compare estimates with the qualities that came to pass, any shape, both alike.
 
     Example:
@@ -44,11 +44,11 @@ def reliability(estimate: FloatArray, quality: FloatArray, bins: int = _BINS) ->
     p, q = np.ravel(estimate).astype(float), np.ravel(quality).astype(float)
     order = np.argsort(p, kind="stable")
     # equal estimates belong to one bin, or the order among them would decide what its quality is
-    group = np.searchsorted(p[order], p[order], side="left") * bins // max(p.size, 1)
-    count = np.bincount(group, minlength=bins).astype(float)
+    group = np.searchsorted(p[order], p[order], side="left") * _BINS // max(p.size, 1)
+    count = np.bincount(group, minlength=_BINS).astype(float)
     there = count > 0
-    expected = np.bincount(group, p[order], bins)[there] / count[there]
-    actual = np.bincount(group, q[order], bins)[there] / count[there]
+    expected = np.bincount(group, p[order], _BINS)[there] / count[there]
+    actual = np.bincount(group, q[order], _BINS)[there] / count[there]
     gap = np.abs(expected - actual)
     variance = float(q.var())
     skill = 1 - float(((p - q) ** 2).mean()) / variance if variance > 0 else 0.0

@@ -17,10 +17,10 @@ _ROUNDING = 1e-12
 _MOST = 1 << 22
 """Most numbers held at once."""
 
-_THIRDS = (np.array([-np.sqrt(3), 0.0, np.sqrt(3)]), np.array([1, 4, 1]) / 6)
+_THREE = (np.array([-np.sqrt(3), 0.0, np.sqrt(3)]), np.array([1, 4, 1]) / 6)
 """News of an answer and their probabilities: Gauss-Hermite nodes of N(0, 1)."""
 
-_HALVES = (np.array([-1.0, 1.0]), np.array([0.5, 0.5]))
+_TWO = (np.array([-1.0, 1.0]), np.array([0.5, 0.5]))
 """The same where whether answers agree is told apart as well."""
 
 
@@ -140,7 +140,7 @@ def _after(belief: Belief, ran: BoolArray, open_: BoolArray) -> tuple[FloatArray
         ``(N, K, G, K)`` what each further model would add to it, -inf for those that may not run.
     """
     queries, models = ran.shape
-    node, weight = _THIRDS if belief.agree_step is None else _HALVES
+    node, weight = _THREE if belief.agree_step is None else _TWO
     moved = belief.mean[:, None, None, :] + belief.step[:, :, None, :] * node[:, None]
     chance = np.broadcast_to(weight, (queries, models, weight.size))
     if belief.agree is not None and belief.agree_step is not None and belief.agree.shape[1] == 1:
