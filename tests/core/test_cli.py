@@ -315,6 +315,7 @@ def test_a_frameworks_model_is_priced_by_its_own_name(project, openai_server):
     [
         ((), 1, "no target: give one of"),
         (("--budget", 1, "--quality", 0.5), 1, "several targets"),
+        (("--budget", 1, "--of", "large"), 1, "--of names the model that"),
         (("--budget", 1e-9), 3, "cheapest way to answer"),
         (("--quality", 0.9999), 3, "the best"),
         (("--relative-quality", 0.9, "--of", "huge"), 1, "'huge'"),

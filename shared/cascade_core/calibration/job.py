@@ -269,15 +269,15 @@ def calibrate_table(
 
 def _check_amounts(prompts: int, target: Target, unit: str, usd_per_second: float) -> None:
     """Refuse numbers that would come to nothing once all is paid for."""
+    if unit not in ("usd", "seconds"):
+        raise ConfigurationError(f"unit is {unit!r}: expected 'usd' or 'seconds'")
+    check_price_of_time(usd_per_second, unit)
     if prompts < FEWEST:
         raise CalibrationError(
             f"{prompts} different prompts: at least {FEWEST} are needed, and some hundred make a good policy"
         )
     if isinstance(target, Quality) and target.quality > 1:
         raise ConfigurationError(f"a quality of {target.quality:g}: scores are from 0 to 1, 0.9 is 90 %")
-    if unit not in ("usd", "seconds"):
-        raise ConfigurationError(f"unit is {unit!r}: expected 'usd' or 'seconds'")
-    check_price_of_time(usd_per_second, unit)
 
 
 def _check_priced(planned: Plan) -> None:

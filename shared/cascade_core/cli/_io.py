@@ -140,7 +140,7 @@ def parse_target(
     """The one target that was given.
 
     Raises:
-        ConfigurationError: none or several were.
+        ConfigurationError: none or several were, or one that ``of`` says nothing about.
     """
     given: list[Target] = []
     if budget is not None:
@@ -155,6 +155,10 @@ def parse_target(
         raise ConfigurationError(
             f"{'no target' if not given else 'several targets'}: give one of --budget, --quality, --relative-quality "
             "or --savings"
+        )
+    if of is not None and not isinstance(given[0], (RelativeQuality, Savings)):
+        raise ConfigurationError(
+            "--of names the model that --relative-quality or --savings is about: leave it out"
         )
     return given[0]
 
