@@ -48,9 +48,10 @@ class RunnableCascade(RunnableSerializable[Input, Output]):
     The same decisions as in :class:`ChatCascade`, over arms of any kind. Like ``RunnableWithFallbacks`` it falls back
     when an arm raises; unlike it, also when an arm's answer is not good enough.
 
-    What the chat models inside an arm report (tokens, log-probabilities where the arm returns the message) is what
-    the arm costs and how sure it is. A draft's tokens are shown to nobody; traces show everything. Where an output is
-    a message, it carries the decision record; elsewhere the record is the data of the custom event ``cascade_stop``.
+    What the chat models inside an arm report is what the arm costs (tokens) and how sure it is (log-probabilities,
+    where what the arm returns is what the last of them said). A draft's tokens are shown to nobody; traces show
+    everything. Where an output is a message, it carries the decision record; elsewhere the record is the data of the
+    custom event ``cascade_stop``.
 
     Args:
         arms: a dictionary from name to runnable (or a function or dictionary that becomes one), cheapest first.
@@ -119,6 +120,11 @@ class RunnableCascade(RunnableSerializable[Input, Output]):
         can_check(fields["policy"].check, members)
         super().__init__(**fields, **settings)
         _ = self.members, self.health  # once, before threads may race for them
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """The arms' names and the strategy; a model's own representation may hold its key."""
+        yield "arms", list(self.arms)
+        yield "policy", self.policy.strategy.name
 
     # -- the four ways to run one query --------------------------------------------------------------------------
 
@@ -264,10 +270,15 @@ def runnables(arms: object) -> dict[str, Runnable[Any, Any]]:
 def answer_from(output: Any, latency: float, log: ModelLog, read: ReadAnswer | None) -> Answer:
     """A runnable's output as the estimators see it, with what its models reported where the output does not say."""
     answer = _answer(output, latency, read)
-    told = {
+    told: dict[str, Any] = {
         "usage": answer.usage or log.usage,
         "latency": latency if answer.latency is None else answer.latency,
     }
+    if log.messages and answer.logprobs is None:
+        said = answer_of(log.messages[-1])
+        if said.text.strip() == answer.text.strip():
+            told |= {"logprobs": said.logprobs, "top_logprobs": said.top_logprobs}
+            told["finish_reason"] = answer.finish_reason or said.finish_reason
     return answer.model_copy(update=told)
 
 

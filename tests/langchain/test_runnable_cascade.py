@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -74,6 +75,43 @@ async def test_a_cascade_of_rag_chains_escalates_and_counts_every_token(openai_s
         assert call["usage"]["input_tokens"] == usage.usage_metadata[model]["input_tokens"]
         assert call["usage"]["output_tokens"] == openai_server.tokens[model].output_tokens // 2
     assert record["cost"] == pytest.approx(sum(call["cost"] for call in record["calls"]))
+
+
+@pytest.mark.parametrize("way", ["invoke", "ainvoke", "stream"])
+@pytest.mark.parametrize(("logprob", "arm"), [(-0.01, "naive"), (-2.0, "thorough")])
+async def test_a_chain_that_returns_a_text_is_as_sure_as_its_model(
+    openai_server: OpenAIServer, way: str, logprob: float, arm: str
+) -> None:
+    openai_server.models = {"small": Reply("Fact 1.", logprobs=logprob), "large": "Fact 3."}
+    cascade = RunnableCascade(
+        {"naive": _rag(openai_server, "small", 1), "thorough": _rag(openai_server, "large", 4)},
+        policy=cascading(0.8, NAMES),
+    )
+    tree = RunTree()
+    config: Any = {"callbacks": [tree]}
+    if way == "ainvoke":
+        await cascade.ainvoke("Which fact?", config)
+    elif way == "stream":
+        list(cascade.stream("Which fact?", config))
+    else:
+        cascade.invoke("Which fact?", config)
+    record = tree.custom[-1][1]
+    assert record["model"] == arm
+    assert record["calls"][0]["quality"] == pytest.approx(math.exp(logprob), abs=1e-6)
+
+
+def test_a_model_whose_words_are_not_the_arms_says_nothing_of_it(openai_server: OpenAIServer) -> None:
+    openai_server.models = {"small": Reply("fact 1", logprobs=-2.0)}
+    shouting = chat(openai_server, "small", logprobs=True) | StrOutputParser() | RunnableLambda(str.upper)
+    cascade = RunnableCascade({"naive": shouting, "thorough": _say("?")}, policy=cascading(0.8, NAMES))
+    assert cascade.invoke("Which fact?") == "FACT 1"
+
+
+def test_it_shows_its_arms_and_no_key(openai_server: OpenAIServer) -> None:
+    cascade = RunnableCascade(
+        {"naive": _rag(openai_server, "small", 1), "thorough": _say("?")}, policy=cascading(0.8, NAMES)
+    )
+    assert repr(cascade) == "RunnableCascade(arms=['naive', 'thorough'], policy='threshold')"
 
 
 def test_it_composes_and_nests_in_a_chain(openai_server: OpenAIServer) -> None:
