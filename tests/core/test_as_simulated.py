@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cascade_core import Call, Policy
+from cascade_core import Call, Policy, PolicyError
 from cascade_core.calibration.replay import Replay
 from cascade_core.calibration.table import AnswerTable
 from cascade_core.estimation import FittedEstimator, fit_estimator
@@ -79,6 +80,21 @@ def test_an_episode_decides_as_the_simulation_whatever_the_strategy(
         assert model == table.models[outcome.model[row]]
         assert ran == {table.models[k] for k in np.flatnonzero(outcome.ran[row])}
         assert cost == pytest.approx(outcome.cost[row])
+
+
+def test_a_file_from_before_answers_were_weighed_against_agreement_is_read(
+    estimator: FittedEstimator,
+) -> None:
+    policy = Policy(models=specs(), estimator=estimator, strategy=LookAhead(lam=1.0))
+    data = json.loads(policy.to_json())
+    del data["estimator"]["belief"]["echo"]
+    del data["estimator"]["post"]["threshold"], data["estimator"]["post"]["checked"]
+    older = Policy.from_json(json.dumps(data)).estimator
+    assert isinstance(older, FittedEstimator)
+    assert older.belief.echo == 1.0
+    data["estimator"]["belief"]["unknown"] = 1
+    with pytest.raises(PolicyError, match="unknown"):
+        Policy.from_json(json.dumps(data))
 
 
 @pytest.mark.parametrize("calls", [0, 1, 2, 3])

@@ -212,6 +212,13 @@ def test_the_limit_on_models_holds(strategy: Strategy) -> None:
 
 
 @pytest.mark.parametrize("strategy", ALL, ids=by_name)
+@pytest.mark.parametrize("most", [0, -1, 1.5, "2"])
+def test_a_limit_is_a_number_of_models(strategy: Strategy, most: object) -> None:
+    with pytest.raises(ConfigurationError, match=r"max_models is .* at least 1, or None"):
+        strategy_from_dict({**strategy.to_dict(), "max_models": most})
+
+
+@pytest.mark.parametrize("strategy", ALL, ids=by_name)
 def test_a_strategy_survives_json(strategy: Strategy) -> None:
     again = strategy_from_dict(strategy.to_dict())
     assert type(again) is type(strategy)

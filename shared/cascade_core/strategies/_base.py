@@ -14,6 +14,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from numbers import Integral
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -38,6 +39,15 @@ class Strategy(ABC):
     name: ClassVar[str]
     knob: ClassVar[str]
     max_models: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the limit."""
+        if self.max_models is not None and not (
+            isinstance(self.max_models, Integral) and self.max_models >= 1
+        ):
+            raise ConfigurationError(
+                f"max_models is {self.max_models!r}: expected a number of models, at least 1, or None for no limit"
+            )
 
     def next_model(
         self,
@@ -190,7 +200,8 @@ class PricedStrategy(Strategy):
     step_factors: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        """Check λ."""
+        """Check λ and the limit."""
+        super().__post_init__()
         lam = np.asarray(self.lam)
         if not ((lam >= 0) & (lam < np.inf)).all() or not all(0 <= x < np.inf for x in self.step_factors):
             raise ConfigurationError(

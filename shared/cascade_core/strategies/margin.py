@@ -29,7 +29,8 @@ class MarginRule(ThresholdCascade):
     name: ClassVar[str] = "margin"
 
     def __post_init__(self) -> None:
-        """Check that there are two tiers."""
+        """Check the limit, and that there are two tiers."""
+        super().__post_init__()
         if self.order is not None and len(self.order) != 2:
             raise ConfigurationError(f"the margin rule has two models, got order {self.order}")
 
