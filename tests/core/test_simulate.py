@@ -8,7 +8,18 @@ import pytest
 from cascade_core.belief import Belief
 from cascade_core.errors import ArrayError
 from cascade_core.simulate import simulate, sweep
-from cascade_core.strategies import STOP, CascadeRouting, IndexPolicy, SingleModel, Strategy, ThresholdCascade
+from cascade_core.strategies import (
+    STOP,
+    CascadeRouting,
+    Cascading,
+    IndexPolicy,
+    LookAhead,
+    PricedStrategy,
+    Routing,
+    SingleModel,
+    Strategy,
+    ThresholdCascade,
+)
 from tests.core.tables import Table, table
 
 
@@ -59,9 +70,12 @@ def test_each_query_may_have_its_own_knob() -> None:
     assert outcome.model.tolist() == [n % 3 for n in range(10)]
 
 
-def test_expected_cost_falls_as_the_price_of_cost_rises() -> None:
+@pytest.mark.parametrize(
+    "kind", [Routing, Cascading, CascadeRouting, IndexPolicy, LookAhead], ids=lambda kind: kind.name
+)
+def test_expected_cost_falls_as_the_price_of_cost_rises(kind: type[PricedStrategy]) -> None:
     data = table(2000)
-    curve = sweep(IndexPolicy(lam=0.0), np.geomspace(1, 3000, 20), data.estimates, data.quality, data.cost)
+    curve = sweep(kind(lam=0.0), np.geomspace(1, 3000, 20), data.estimates, data.quality, data.cost)
     assert (np.diff(curve.cost.mean(axis=1)) <= 1e-12).all()
 
 

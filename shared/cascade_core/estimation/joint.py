@@ -16,7 +16,8 @@ Once model ``i`` has run, its post-hoc signal is evidence about ``q_i``, and thr
     s_i | q_i, x ~ N(c_i · f_i(x) + b_i q_i, v_i)
 
 and so is whether its answer agrees with another's: ``P(agree_ij | q_i, q_j)``. There are K regressors of each kind
-for K models, none for the subsets of models that may have run.
+for K models, none for the subsets of models that may have run. An answer that looks right is also one that others
+agree with, and would be counted twice: where answers are compared, post-hoc evidence counts to the power ``echo``.
 
 What cannot be told from noise moves nothing: each slope is multiplied by ``(1 - χ²/W)⁺`` of its Wald statistic ``W``,
 the positive-part James-Stein factor with the 95 % point of its null distribution.
