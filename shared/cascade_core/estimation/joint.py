@@ -160,7 +160,8 @@ class JointBelief:
     def condition(self, signals: Signals, ran: BoolArray) -> Belief:
         """Belief about N queries, of which the models in ``ran`` ``(N, K)`` have answered.
 
-        Post-hoc signals and agreement of other models are not looked at.
+        Post-hoc signals and agreement of other models are not looked at. Of more than six models, nothing is said
+        about agreement before the first answer.
 
         Raises:
             ArrayError: if the shapes do not fit.

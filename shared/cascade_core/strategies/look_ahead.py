@@ -37,7 +37,8 @@ class LookAhead(PricedStrategy):
     or not with the best in hand (one or the other), and both move all models. So a second cheap model may be run to
     *check* the first, though its own answer would not be returned: what it is worth is that the dearest is called
     only where they differ, which looking one call ahead does not see. The first call is valued with the best check
-    of it, too, so three calls ahead, by the news of agreement alone. One step further than the knowledge gradient
+    of it, too, so three calls ahead, by the news of agreement alone (of up to six models, for which a joint belief
+    foretells it). One step further than the knowledge gradient
     (Frazier, Powell and Dayanik, *INFORMS J. Computing* 2009), in O(K²) for each of K models that may be called.
 
     The one to use where answers can be compared: numbers, choices, short texts. Where they cannot, it comes to no
