@@ -124,7 +124,8 @@ def _distribution(t: float, a: FloatArray, b: FloatArray, times: FloatArray) -> 
         brentq(lambda s: float((times * d / (1 - s * d)).sum()), inside / low, inside / high, xtol=1e-14)
     )
     cumulant = -float((times * np.log1p(-s * d)).sum())
-    spread = float((times * (s * d / (1 - s * d)) ** 2).sum())  # s² times the curvature, which may be too small
+    # s² times the curvature, which may be too small by itself
+    spread = float((times * (s * d / (1 - s * d)) ** 2).sum())
     w, v = math.copysign(math.sqrt(max(-2 * cumulant, 0.0)), s), math.copysign(math.sqrt(spread), s)
     normal = 0.5 * math.erfc(-w / math.sqrt(2))
     if abs(w) < 1e-4:  # at the mean the correction is 0/0
