@@ -20,6 +20,7 @@ from cascade_core.calibration.prompts import checked_prompts
 from cascade_core.values import Answer
 from cascade_langchain._members import as_checker, can_check, chat_model_of, chat_models, identity_of
 from cascade_langchain._model_log import ModelLog
+from cascade_langchain.chat_model import ChatCascade
 from cascade_langchain.runnable import ReadAnswer, answer_from, query_in, runnables
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ MakeInput = Callable[[Prompt], Any]
 
 
 def calibrate(
-    models: Mapping[str, Any] | Sequence[Any],
+    models: ChatCascade | Mapping[str, Any] | Sequence[Any],
     prompts: Iterable[str | Query | Mapping[str, Any]],
     scorer: object,
     target: Target,
@@ -55,7 +56,7 @@ def calibrate(
     nothing is paid twice. Retries and rate limits are those of the models.
 
     Args:
-        models: as for :class:`ChatCascade`, or a dictionary from name to any runnable as for
+        models: as for :class:`ChatCascade`, or one; or a dictionary from name to any runnable as for
             :class:`RunnableCascade`; cheapest first.
         prompts: texts, or mappings with ``text`` and, where the scorer compares, ``reference``.
         scorer: the name of a scorer (``"exact"``, ``"numeric"``, …); an evaluator with ``evaluate_strings``; a
@@ -117,7 +118,7 @@ def calibrate(
 
 
 async def acalibrate(
-    models: Mapping[str, Any] | Sequence[Any],
+    models: ChatCascade | Mapping[str, Any] | Sequence[Any],
     prompts: Iterable[str | Query | Mapping[str, Any]],
     scorer: object,
     target: Target,
@@ -256,7 +257,9 @@ def _scorer(scorer: object) -> Scorer:
     return LangSmithEvaluator(scorer) if _langsmith_names(scorer) else as_scorer(scorer)  # type: ignore[arg-type]
 
 
-def _members(models: Mapping[str, Any] | Sequence[Any]) -> dict[str, Runnable[Any, Any]]:
+def _members(models: ChatCascade | Mapping[str, Any] | Sequence[Any]) -> dict[str, Runnable[Any, Any]]:
+    if isinstance(models, ChatCascade):
+        return dict(models.models)
     if isinstance(models, Mapping) and not all(chat_model_of(model) for model in models.values()):
         return runnables(models)
     return chat_models(models)

@@ -17,7 +17,7 @@ from langchain_core.rate_limiters import InMemoryRateLimiter
 from cascade_core import CalibrationError, ConfigurationError, Policy, PolicyError, Usage
 from cascade_core.calibration import Judge, RelativeQuality
 from cascade_langchain import ChatCascade, RunnableCascade, acalibrate, ask_with, calibrate
-from tests.langchain.support import PRICES, Scripted, chat
+from tests.langchain.support import PRICES, Scripted, cascading, chat
 from tests.support.openai_server import HttpError, OpenAIServer, Reply, Request
 
 PROMPTS = [
@@ -90,6 +90,19 @@ def test_a_run_that_broke_off_goes_on_and_asks_nothing_twice(
     before = len(openai_server.requests)
     calibrate(models, PROMPTS, "exact", TARGET, store, **OPTIONS)
     assert len(openai_server.requests) == before
+
+
+def test_a_composite_that_exists_is_calibrated(
+    openai_server: OpenAIServer, models: list[Any], tmp_path: Path
+) -> None:
+    """It asks each of its models itself, not the composite, and pays for nothing twice if they are handed over."""
+    composite = ChatCascade(models, policy=cascading())
+    found = calibrate(composite, PROMPTS, "exact", TARGET, tmp_path / "s.sqlite", **OPTIONS)
+    assert len(openai_server.requests_to("small")) == len(openai_server.requests_to("large")) == len(PROMPTS)
+    calibrate(models, PROMPTS, "exact", TARGET, tmp_path / "s.sqlite", **OPTIONS)
+    assert len(openai_server.requests) == 2 * len(PROMPTS)
+    better = composite.model_copy(update={"policy": found.policy})
+    assert better.invoke("hard question 3").response_metadata["cascade"]["calibrated"] is True
 
 
 async def test_the_async_form_gives_the_same_policy(
