@@ -601,10 +601,15 @@ def test_what_checks_cost_counts_against_max_spend() -> None:
     assert part.spent <= whole / 2
 
 
-def test_a_check_that_fails_while_collecting_is_asked_again_by_the_next_run() -> None:
+def test_a_check_that_fails_while_collecting_is_made_again_by_the_next_run_and_its_answer_is_kept() -> None:
     sums = Sums(30)
     models = sums.all()
-    reliable, broken = models["medium"], {"verdicts": 3}
+    reliable, broken, small = models["medium"], {"verdicts": 3}, models["small"]
+    asked: list[str] = []
+
+    def counted(prompt: Query) -> Answer:
+        asked.append(prompt.key)
+        return small(prompt)
 
     def medium(prompt: Query) -> Answer:
         if "Proposed answer" in prompt.text and broken["verdicts"]:
@@ -614,13 +619,18 @@ def test_a_check_that_fails_while_collecting_is_asked_again_by_the_next_run() ->
 
     options: dict[str, Any] = {"check": ASKED, "prices": PRICES}
     with Store(":memory:") as store:
-        first = collect({**models, "medium": medium}, sums.prompts, store, concurrency=1, **options)
+        models = {**models, "small": counted, "medium": medium}
+        first = collect(models, sums.prompts, store, concurrency=1, **options)
         assert first.failed == {"small": 3}
         assert store.failures() == {"small": {"ConnectionError": 3}}
-        second = collect({**models, "medium": medium}, sums.prompts, store, **options)
+        assert len(first.table) == 30
+        assert sum(row[0] is None for row in first.table.answers) == 3, (
+            "an answer without its check is none yet"
+        )
+        second = collect(models, sums.prompts, store, **options)
     assert second.calls == 3
-    answers_lost = first.spent + second.spent - second.table.cost.sum()
-    assert answers_lost == pytest.approx(3 * second.table.alone[:, 0].mean(), rel=0.2)  # they were paid for
+    assert sorted(asked) == sorted(set(asked)), "no answer is asked for twice"
+    assert first.spent + second.spent == pytest.approx(second.table.cost.sum()), "nor paid for"
     assert all(row[0].check is not None for row in second.table.answers)
 
 

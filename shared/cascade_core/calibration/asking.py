@@ -43,6 +43,7 @@ def with_checks(
     models: Mapping[str, Ask],
     check: SelfConsistency | Verification | None,
     checkers: Mapping[str, Ask] | None = None,
+    begun: Mapping[str, Mapping[str, Answer]] | None = None,
 ) -> dict[str, Ask]:
     """The models, each answer of those that ``check`` names being checked before it is returned.
 
@@ -54,21 +55,29 @@ def with_checks(
         check: how answers are checked.
         checkers: the models as the check calls them, where that is not as for an answer: a verification's text is to
             be sent as it is, and no cache may answer for a sample. None for ``models``.
+        begun: answers by model and prompt id that are there already, and only to be checked.
     """
     found = dict(models)
     for name in models:
         if check is not None and check.models(name):
-            checked = _Checked(name, check, models[name], models if checkers is None else checkers)
+            known = (begun or {}).get(name, {})
+            checked = _Checked(name, check, models[name], models if checkers is None else checkers, known)
             parts = [models[name], *(checked.checkers[other] for other in check.models(name))]
             found[name] = checked.aask if any(map(is_async, parts)) else checked.ask
     return found
 
 
 class CheckError(Exception):
-    """A call of a check failed; the cause says how. ``paid`` is the answer, with the calls that were made before."""
+    """A call of a check failed; the cause says how.
 
-    def __init__(self, paid: Answer) -> None:
+    Attributes:
+        answer: what was to be checked.
+        paid: the same with the calls that were made before one failed.
+    """
+
+    def __init__(self, answer: Answer, paid: Answer) -> None:
         super().__init__("a call that checks an answer failed")
+        self.answer = answer
         self.paid = paid
 
 
@@ -78,26 +87,27 @@ class _Checked:
     check: SelfConsistency | Verification
     model: Ask
     checkers: Mapping[str, Ask]
+    begun: Mapping[str, Answer]
 
     def ask(self, prompt: Prompt) -> Answer:
-        answer = asked(self.model, prompt)
+        answer = self.begun.get(prompt.key) or asked(self.model, prompt)
         checking = self._checking(prompt, answer)
         while (call := checking.call) is not None:
             try:
                 reply = asked(self.checkers[call.model], _sent(call, prompt))
             except Exception as error:
-                raise CheckError(checking.checked) from error
+                raise CheckError(answer, checking.checked) from error
             checking.take(reply)
         return checking.checked
 
     async def aask(self, prompt: Prompt) -> Answer:
-        answer = await aasked(self.model, prompt)
+        answer = self.begun.get(prompt.key) or await aasked(self.model, prompt)
         checking = self._checking(prompt, answer)
         while (call := checking.call) is not None:
             try:
                 reply = await aasked(self.checkers[call.model], _sent(call, prompt))
             except Exception as error:
-                raise CheckError(checking.checked) from error
+                raise CheckError(answer, checking.checked) from error
             checking.take(reply)
         return checking.checked
 

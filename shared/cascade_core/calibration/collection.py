@@ -206,10 +206,11 @@ async def acollect(
         )
     if check is not None:
         check.fit_for(tuple(models))
-    asks, names = with_checks(models, check, checkers), answer_keys(models, parameters, check)
+    names = answer_keys(models, parameters, check)
     with store.collecting():
         store.add_prompts(queries)
         jobs = [_Job.open(model, queries, store, prices, names[model], check) for model in models]
+        asks = with_checks(models, check, checkers, {job.model: job.begun for job in jobs})
         run = _Run(store, jobs, max_spend, max_failures)
         with _reporter(progress) as report:
             await run.all(asks, concurrency, report)
@@ -266,6 +267,7 @@ class _Job:
     prices: Mapping[str, Price | None]
     called: tuple[str, ...]  # models that check an answer
     todo: deque[Prompt]
+    begun: Mapping[str, Answer]  # by prompt id, answers that are there already and only to be checked
     input_tokens: int
     more_input_tokens: float = 0.0  # that a call takes on average beyond a quarter of its prompt's characters
     output_tokens: float = _OUTPUT_TOKENS
@@ -294,7 +296,8 @@ class _Job:
         answered = store.answered(model, parameters=parameters)
         todo = deque(prompt for prompt in prompts if prompt.key not in answered)
         called = () if check is None else check.models(model)
-        job = cls(model, parameters, prices, called, todo, input_tokens=sum(map(input_tokens, todo)))
+        begun = store.begun(model, parameters=parameters)
+        job = cls(model, parameters, prices, called, todo, begun, input_tokens=sum(map(input_tokens, todo)))
         if answered and job.price is not None:
             table = store.table([model], parameters={model: parameters}, prices=prices)
             for query, (answer,) in zip(table.queries, table.answers, strict=True):
@@ -311,6 +314,11 @@ class _Job:
     def cost(self, prompt: Prompt, answer: Answer) -> float | None:
         """What a call cost."""
         return None if self.price is None else dollars(prompt, answer, self.price)
+
+    def spent(self, prompt: Prompt, answer: Answer) -> float:
+        """What this run has paid for an answer: all that it cost, less what an earlier run had paid."""
+        paid = self.begun.get(prompt.key)
+        return (self.cost(prompt, answer) or 0.0) - ((self.cost(prompt, paid) or 0.0) if paid else 0.0)
 
     def priced(self, answer: Answer) -> Answer:
         """The answer, with what the calls that checked it cost."""
@@ -430,19 +438,20 @@ class _Run:
                 raise  # the store's: without it there is no point in going on
             except Exception as error:
                 cause: BaseException = error
+                begun = None
                 if isinstance(error, CheckError):
-                    self.spent += job.cost(prompt, job.priced(error.paid)) or 0.0
-                    cause = error.__cause__ or error
+                    self.spent += job.spent(prompt, job.priced(error.paid))
+                    cause, begun = error.__cause__ or error, error.answer
                 job.failed += 1
                 job.failed_in_a_row += 1
                 job.last_error = cause
-                self.store.fail(prompt.key, job.model, cause, parameters=job.parameters)
+                self.store.fail(prompt.key, job.model, cause, parameters=job.parameters, begun=begun)
                 if job.failed_in_a_row >= self.max_failures:
                     self.dead = job
             else:
                 job.failed_in_a_row = 0
                 job.learn(prompt, answer)
-                self.spent += job.cost(prompt, answer) or 0.0
+                self.spent += job.spent(prompt, answer)
             finally:
                 self.in_flight -= expected
                 self.done += 1

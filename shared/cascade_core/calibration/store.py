@@ -174,9 +174,21 @@ class Store:
         """
         self._put(prompt, model, parameters, answer=_dump(answer), cost=cost, error=None)
 
-    def fail(self, prompt: str, model: str, error: BaseException, *, parameters: str = "") -> None:
-        """Remember that a call failed: the error's type, never its message, which may quote the prompt or a key."""
-        self._put(prompt, model, parameters, answer=None, cost=None, error=type(error).__name__)
+    def fail(
+        self,
+        prompt: str,
+        model: str,
+        error: BaseException,
+        *,
+        parameters: str = "",
+        begun: Answer | None = None,
+    ) -> None:
+        """Remember that a call failed: the error's type, never its message, which may quote the prompt or a key.
+
+        ``begun`` is an answer that was paid for, where only its check failed; see :meth:`begun`.
+        """
+        answer = None if begun is None else _dump(begun)
+        self._put(prompt, model, parameters, answer=answer, cost=None, error=type(error).__name__)
 
     def put_scores(
         self,
@@ -280,6 +292,18 @@ class Store:
         )
         with self._explained("read"), self._engine.connect() as connection:
             return set(connection.scalars(wanted))
+
+    def begun(self, model: str, *, parameters: str = "") -> dict[str, Answer]:
+        """Answers by prompt id whose check has failed: they need not be asked for again."""
+        wanted = sa.select(_answers.c.prompt_id, _answers.c.answer).where(
+            _answers.c.model == model,
+            _answers.c.parameters == parameters,
+            _answers.c.error.is_not(None),
+            _answers.c.answer.is_not(None),
+        )
+        with self._explained("read"), self._engine.connect() as connection:
+            rows = connection.execute(wanted).all()
+        return {row.prompt_id: Answer.model_validate(json.loads(row.answer)) for row in rows}
 
     def failures(self) -> dict[str, dict[str, int]]:
         """Number of failed calls by model and type of error."""
