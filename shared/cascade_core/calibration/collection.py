@@ -153,7 +153,7 @@ def collect(
         max_failures: failures of one model in a row after which the run stops.
         progress: called after every answer; True shows a bar.
         check: how answers are checked (:mod:`cascade_core.checks`). An answer and its check are kept together, once
-            both are there, and counted as one call.
+            both are there, and counted as one call; of an answer whose check failed the next run makes only that.
         checkers: the models as a check calls them, see :func:`~cascade_core.calibration.asking.with_checks`; None for
             ``models``.
 
