@@ -112,12 +112,12 @@ def _hashes(data: NDArray[np.uint8], begins: IntArray, ends: IntArray) -> NDArra
 
 def columns(hashes: NDArray[np.uint64], bits: int) -> tuple[IntArray, FloatArray]:
     """Columns of a table of ``2**bits`` that the n-grams fall into, each once, and 1 + log of how many do."""
-    where = (hashes >> np.uint64(64 - bits)).astype(np.intp)
+    where = (hashes >> np.uint64(64 - bits)).astype(np.int32)  # sorts in half the time of 64 bits
     where.sort()
     begins = np.ones(where.size + 1, dtype=bool)
     np.not_equal(where[1:], where[:-1], out=begins[1:-1])
     first = np.flatnonzero(begins)  # and the end
-    return where[first[:-1]], 1 + np.log(first[1:] - first[:-1])
+    return where[first[:-1]].astype(np.intp), 1 + np.log(first[1:] - first[:-1])
 
 
 def sparse(readings: list[Reading], bits: int) -> Any:
