@@ -168,7 +168,7 @@ async def acalibrate(
     check_confidence(confidence)
     opened = store if isinstance(store, Store) else Store(store)
     try:
-        if unit == "usd":
+        if unit == "usd" and any(known[model] is None for model in models):
             _check_priced(plan(models, queries, opened, prices=known, parameters=parameters, check=check))
         collected = await acollect(
             models,

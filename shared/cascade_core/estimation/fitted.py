@@ -227,10 +227,11 @@ class FittedEstimator(Estimator):
 
     def check_connected(self) -> None:
         """Check that the user's embedding and own estimator are there, if it was fitted with them."""
-        if (self.uses_embedding and self.embed is None) or (self.uses_own and self.own is None):
-            part = "embedding" if self.embed is None and self.uses_embedding else "own"
+        lacks_embedding = self.uses_embedding and self.embed is None
+        if lacks_embedding or (self.uses_own and self.own is None):
+            part, name = ("embedding", "embedding") if lacks_embedding else ("own", "estimator")
             raise PolicyError(
-                f"this policy was fitted with your own {'embedding' if part == 'embedding' else 'estimator'}, "
+                f"this policy was fitted with your own {name}, "
                 f"which no file can hold: hand it over, as in Policy.load(path).connect({part}=...)"
             )
 
